@@ -1,0 +1,54 @@
+# `make help` lists the targets. Everything runs from .venv, which `make setup` builds from the lock.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+# A stage's `python` must be the one of .venv.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help setup demo test lint format repro release sample lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.complete ## build .venv from requirements.txt and requirements-dev.txt
+
+.venv/.complete: requirements.txt requirements-dev.txt
+	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11, for which the lock is made."; exit 1; }
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: Python's venv module is missing. On Debian: apt-get install python3.11-venv"; exit 1; }
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@python -c 'import cv2' || { echo "error: OpenCV cannot load a system library. On Debian: apt-get install libgl1 libglib2.0-0"; exit 1; }
+	@touch $@
+
+demo: setup ## run the whole pipeline on the bundled sample, results in build/demo
+	@python -m src.demo
+
+test: setup ## run the tests
+	@python -m pytest -q
+
+lint: setup ## check style, formatting and types
+	@ruff check . && ruff format --check . && mypy
+
+format: setup ## format the code
+	@ruff check --fix-only --quiet . && ruff format .
+
+repro: setup ## run the pipeline on your own data in data/raw/full
+	@python -m src.datasets.download --check
+	@dvc repro
+
+release: setup ## copy the current model and its card to pretrained/
+	@python -m src.release
+
+sample: setup ## draw the bundled sample again
+	@python -m src.datasets.sample data/raw/sample
+
+lock: setup ## resolve requirements*.in into the locks anew
+	@pip install --quiet uv
+	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements.in -o requirements.txt
+	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-dev.in -o requirements-dev.txt
+
+clean: ## remove .venv and build/
+	@rm -rf .venv build

@@ -1,0 +1,358 @@
+"""FER2013 in every layout that people have -> FaceSet of 48 x 48 faces with FER2013's own usage.
+
+Layouts, each anywhere below the given folder, plain or inside a .zip or .tar.gz:
+- a CSV with the columns emotion, pixels, Usage in any order (`fer2013.csv`, `icml_face_data.csv`);
+- pictures `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg` (Kaggle
+  `msambare/fer2013`), where the prefix of the file name is the original usage.
+
+The pixels of a CSV are parsed straight from its bytes, a batch of rows at a time, see `parse_pixels`:
+the 300 MB of all 35,887 rows take seconds and need little more memory than the images themselves.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from src.datasets.archives import (
+    DAMAGE,
+    FileTree,
+    FolderTree,
+    MemberError,
+    damaged_archive,
+    open_tree_and_archives,
+)
+from src.datasets.photos import PhotoError, decode, read_header
+from src.datasets.skipped import SkippedRows
+from src.errors import UserError
+from src.expressions import EXPRESSIONS, FOLDER_NAMES
+from src.faceset import FaceSet, class_counts
+
+IMAGE_SIZE = 48  # pixels
+NUM_PIXELS = IMAGE_SIZE * IMAGE_SIZE
+USAGES = ("Training", "PublicTest", "PrivateTest")
+LAYOUTS = (
+    "fer2013.csv or icml_face_data.csv (columns emotion, pixels, Usage), or pictures "
+    "train/<class>/Training_*.jpg and test/<class>/PublicTest_*.jpg and PrivateTest_*.jpg, "
+    "each plain, in a .zip or in a .tar.gz"
+)
+
+_BLOCK_BYTES = 2**20  # read at a time
+_MAX_LINE_BYTES = 2**20  # a row has about 9 kB
+_BATCH_ROWS = 64  # parsed at a time; their arrays stay in the processor's cache
+_CSV_COLUMNS = ("emotion", "pixels", "usage")
+_PICTURE = re.compile(r"(?:.*/)?(?:train|test)/(?P<folder>[^/]+)/(?P<stem>[^/]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
+_STEM = re.compile(rf"(?P<usage>{'|'.join(USAGES)})_\d+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where FER2013 was found."""
+
+    tree: FileTree
+    name: str  # for messages: relative to the folder searched
+    csv_name: str | None  # None: pictures
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool]:
+        """Lower is better: exact CSV pixels before JPEG copies, fer2013.csv before others, plain before packed."""
+        is_named = self.csv_name is not None and self.csv_name.rsplit("/", 1)[-1].lower() == "fer2013.csv"
+        return (self.csv_name is None, not is_named, not isinstance(self.tree, FolderTree))
+
+
+def find_source(folder: str | Path) -> tuple[Source, list[str]]:
+    """The copy of FER2013 to read below `folder`, and the names of other copies, which are not read.
+
+    Raises UserError when there is none, or when two are equally good.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is missing; expected FER2013 there: {LAYOUTS}. Put it there, fetch it with "
+            "`python -m src.datasets.download fer2013`, or use the drawn faces with `-S dataset=sample`."
+        )
+    sources, other_headers, files = [], [], 0
+    for tree in open_tree_and_archives(folder):
+        prefix = "" if isinstance(tree, FolderTree) else tree.path.relative_to(folder).as_posix() + "/"
+        files += len(tree.sizes)
+        for name in tree.sizes:
+            if name.lower().endswith(".csv"):
+                header = _read_csv_header(tree, name)
+                if set(_CSV_COLUMNS) <= set(header):
+                    sources.append(Source(tree, prefix + name, name))
+                else:
+                    other_headers.append(f"{prefix}{name} has the columns {', '.join(header)[:80]!r}")
+        if any(_PICTURE.fullmatch(name) for name in tree.sizes):
+            sources.append(Source(tree, (prefix or "pictures in the folder").rstrip("/"), None))
+    if not sources:
+        found = "; ".join(other_headers[:3]) or (f"{files} other files are there" if files else "it is empty")
+        raise UserError(
+            f"{folder} holds no FER2013: {found}. Expected {LAYOUTS}. Put one of these there, or fetch it with "
+            "`python -m src.datasets.download fer2013`."
+        )
+    sources.sort(key=lambda source: (source.rank, source.name))
+    best = [source.name for source in sources if source.rank == sources[0].rank]
+    if len(best) > 1:
+        raise UserError(
+            f"{folder} holds FER2013 more than once: {', '.join(best[:5])}. Expected one copy. Remove the others."
+        )
+    return sources[0], [source.name for source in sources[1:]]
+
+
+def _read_csv_header(tree: FileTree, name: str) -> list[str]:
+    """Column names in lower case without surrounding blanks; empty when the first line is no text."""
+    try:
+        with tree.open(name) as stream:
+            line = stream.readline(4096)
+    except (PermissionError, MemoryError):
+        raise
+    except (MemberError, *DAMAGE) as error:
+        raise damaged_archive(tree.path, error) from error
+    try:
+        fields = next(csv.reader([line.decode("utf-8-sig").strip()]), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+    return [field.strip().lower() for field in fields]
+
+
+def load_fer2013(folder: str | Path, max_bad_fraction: float) -> tuple[FaceSet, dict[str, Any]]:
+    """Read FER2013 from a folder with any of the known layouts.
+
+    Returns the usable faces, CSV in row order and pictures by name, and a report of what was read and
+    skipped. Raises UserError when nothing is found, when more than `max_bad_fraction` of the rows is
+    unusable, or when a class is left without a face.
+    """
+    source, ignored = find_source(folder)
+    skipped = SkippedRows()
+    if source.csv_name is not None:
+        images, labels, rows_read = _read_csv(source.tree, source.csv_name, skipped)
+    else:
+        images, labels, rows_read = _read_pictures(source.tree, skipped)
+    origin = f"{folder} ({source.name})"
+    if rows_read == 0:
+        raise UserError(f"{origin} holds no rows; expected about 35,887. Download it again.")
+    skipped.check(rows_read, max_bad_fraction, "ingest_fer2013.max_bad_fraction", origin)
+    labels["image_name"] = "fer2013/" + labels["image_name"]
+    labels = labels.assign(source="fer2013", group=labels["image_name"], copy_of="", synthetic=False)
+    faces = FaceSet(images, labels[["image_name", "source", "usage", "expression", "group", "copy_of", "synthetic"]])
+    counts = class_counts(faces.labels)
+    empty = [name for name, count in counts.items() if count == 0]
+    if empty:
+        raise UserError(
+            f"{origin} has no usable face of {', '.join(empty)}; expected faces of all seven classes "
+            f"({', '.join(EXPRESSIONS)}). Download it again, or complete the missing folders."
+        )
+    per_usage = {
+        usage: {"faces": int(rows.sum()), **class_counts(faces.labels[rows])}
+        for usage in USAGES
+        for rows in [faces.labels["usage"] == usage]
+    }
+    report = {
+        "read_from": source.name,
+        "not_read": ignored,
+        "rows_read": rows_read,
+        "faces": len(faces),
+        "skipped": skipped.report(),
+        "faces_per_class": counts,
+        "faces_per_usage": per_usage,
+    }
+    return faces, report
+
+
+def parse_pixels(fields: list[bytes]) -> np.ndarray | None:
+    """Parse rows of 2,304 numbers 0..255 of at most three digits, parted by single spaces.
+
+    Returns uint8 `(N, 2304)`, or None when any row deviates in any way.
+    Works on all bytes at once, in byte-wide arithmetic: `value[i]` is the number whose digits end at
+    byte i, and the bytes before a space are picked from it.
+    """
+    # Three spaces in front: looking three characters back from the first digit stays inside.
+    text = np.frombuffer(b"   " + b" ".join(fields) + b" ", np.uint8)
+    digit = text - np.uint8(ord("0"))  # wraps around for smaller characters, so all but digits are > 9
+    is_digit = digit <= 9
+    is_space = text == ord(" ")
+    start = 2
+    for field in fields:
+        end = start + len(field) + 1
+        if np.count_nonzero(is_space[start + 1 : end + 1]) != NUM_PIXELS:
+            return None
+        start = end
+    inside = is_digit[3:] & is_digit[2:-1]  # this byte and the one before
+    if (
+        np.count_nonzero(is_digit) + np.count_nonzero(is_space) != text.size
+        or (is_space[3:] & is_space[2:-1]).any()  # an empty number
+        or (inside[2:] & inside[:-2]).any()  # a number of four digits
+    ):
+        return None
+    digit *= is_digit
+    hundreds = digit[1:-2] * inside  # zero unless the two bytes after are digits as well
+    value = digit[2:-1] * np.uint8(10)
+    value += digit[3:]
+    value += hundreds * np.uint8(100)
+    if (inside & ((hundreds > 2) | ((hundreds == 2) & (value < 200)))).any():  # 256 and more wrap around
+        return None
+    return value[:-1][is_space[4:]].reshape(len(fields), NUM_PIXELS)
+
+
+def _parse_row(field: bytes) -> np.ndarray:
+    """One row however it is spaced, uint8 `(1, 2304)`. Raises ValueError with the reason it cannot be used."""
+    numbers = field.split()
+    if len(numbers) != NUM_PIXELS:
+        raise ValueError(f"not {NUM_PIXELS} pixels")
+    if not all(number.isdigit() for number in numbers):
+        raise ValueError("a pixel is not a number")
+    values = [int(number[-4:]) if len(number.lstrip(b"0")) <= 3 else 256 for number in numbers]
+    if max(values) > 255:
+        raise ValueError("a pixel is above 255")
+    return np.array([values], np.uint8)
+
+
+def _line_blocks(stream: IO[bytes], where: str) -> Iterator[list[bytes]]:
+    """Complete lines, many at a time."""
+    rest = b""
+    while block := stream.read(_BLOCK_BYTES):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        if len(rest) > _MAX_LINE_BYTES:
+            raise UserError(f"{where} has a line of more than {_MAX_LINE_BYTES} bytes; expected a CSV with {LAYOUTS}.")
+        yield lines
+    yield [rest]
+
+
+def _read_csv(tree: FileTree, name: str, skipped: SkippedRows) -> tuple[np.ndarray, pd.DataFrame, int]:
+    """Read a CSV. Returns images `(N, 48, 48)`, labels (image_name, usage, expression), number of rows read."""
+    header = _read_csv_header(tree, name)
+    emotion_column, pixels_column, usage_column = (header.index(column) for column in _CSV_COLUMNS)
+    codes = {str(code).encode(): expression for code, expression in enumerate(EXPRESSIONS)}
+    usages = {usage.encode(): usage for usage in USAGES}
+    batches: list[np.ndarray] = []
+    rows: list[tuple[str, str, str]] = []
+    pending: list[tuple[bytes, tuple[str, str, str], int]] = []  # pixels, label row, number
+
+    def parse_pending() -> None:
+        values = parse_pixels([pixels for pixels, _, _ in pending]) if pending else None
+        if values is not None:
+            batches.append(values)
+            rows.extend(row for _, row, _ in pending)
+        else:  # rare: something deviates, so look at each row by itself
+            for pixels, row, number in pending:
+                value = parse_pixels([pixels])
+                try:
+                    batches.append(_parse_row(pixels) if value is None else value)
+                    rows.append(row)
+                except ValueError as reason:
+                    skipped.add(str(reason), f"row {number}")
+        pending.clear()
+
+    rows_read = 0
+    is_header = True
+    try:
+        with (
+            tree.open(name) as stream,
+            tqdm(total=tree.sizes[name], unit="B", unit_scale=True, desc=name, mininterval=1) as progress,
+        ):
+            for lines in _line_blocks(stream, name):
+                for line in lines:
+                    progress.update(len(line) + 1)
+                    if is_header:
+                        is_header = False
+                        continue
+                    if b'"' in line:
+                        line = line.replace(b'"', b"")
+                    fields = line.split(b",")
+                    if len(fields) == 1 and not line.strip():
+                        continue
+                    rows_read += 1
+                    number = rows_read
+                    if len(fields) != len(header):
+                        skipped.add("wrong number of columns", f"row {number}")
+                        continue
+                    expression = codes.get(fields[emotion_column].strip())
+                    usage = usages.get(fields[usage_column].strip())
+                    if expression is None or usage is None:
+                        reason = "label is not 0..6" if expression is None else "unknown usage"
+                        skipped.add(reason, f"row {number}")
+                        continue
+                    row = (f"{usage}_{number:06d}", usage, expression)
+                    pending.append((fields[pixels_column].strip(), row, number))
+                    if len(pending) == _BATCH_ROWS:
+                        parse_pending()
+            parse_pending()
+    except (PermissionError, MemoryError):
+        raise
+    except (MemberError, *DAMAGE) as error:
+        raise damaged_archive(tree.path, error) from error
+    images = np.concatenate(batches) if batches else np.empty((0, NUM_PIXELS), np.uint8)
+    labels = pd.DataFrame(rows, columns=["image_name", "usage", "expression"])
+    return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE), labels, rows_read
+
+
+def _read_pictures(tree: FileTree, skipped: SkippedRows) -> tuple[np.ndarray, pd.DataFrame, int]:
+    """Read the Kaggle folder layout, sorted by picture name. Returns what `_read_csv` does."""
+    matches = [(name, match) for name in tree.sizes if (match := _PICTURE.fullmatch(name))]
+    folders = {match["folder"].lower() for _, match in matches}
+    unknown = sorted(folders - set(FOLDER_NAMES))
+    if unknown:
+        raise UserError(
+            f"{tree.path} has pictures in folders of unknown class: {', '.join(unknown[:5])}; expected "
+            f"{', '.join(EXPRESSIONS)}. Rename or remove these folders."
+        )
+    # Numbers are unique within a class only: Kaggle's archive has different pictures of one name in two classes.
+    stems = {(match["stem"], FOLDER_NAMES[match["folder"].lower()]) for _, match in matches}
+    classes_of_stem = Counter(stem for stem, _ in stems)
+    wanted: dict[str, tuple[str, str, str]] = {}
+    seen: dict[str, str] = {}
+    for name, match in matches:
+        stem = _STEM.fullmatch(match["stem"])
+        expression = FOLDER_NAMES[match["folder"].lower()]
+        image_name = match["stem"] if classes_of_stem[match["stem"]] == 1 else f"{match['stem']}_{expression}"
+        if stem is None:
+            skipped.add("file name without usage", name)
+        elif image_name in seen:
+            skipped.add("file name used twice", f"{name} and {seen[image_name]}")
+        else:
+            seen[image_name] = name
+            wanted[name] = (image_name, stem["usage"], expression)
+    images, rows = [], []
+    trouble = []
+    contents = tree.read_many(wanted)
+    for name, content in tqdm(contents, total=len(wanted), unit=" pictures", desc="fer2013", mininterval=1):
+        try:
+            if isinstance(content, MemberError):
+                raise PhotoError(str(content))
+            images.append(_decode_picture(content))
+            rows.append(wanted[name])
+        except PhotoError as reason:
+            trouble.append((str(reason), name))
+    for bad_reason, name in sorted(trouble):  # archives are read in storage order
+        skipped.add(bad_reason, name)
+    labels = pd.DataFrame(rows, columns=["image_name", "usage", "expression"])
+    order = np.argsort(labels["image_name"].to_numpy(str), kind="stable")
+    faces = np.stack(images) if images else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    return faces[order], labels.iloc[order].reset_index(drop=True), len(matches)
+
+
+def _decode_picture(content: bytes) -> np.ndarray:
+    """A picture of the folder layout, uint8 `(48, 48)`. Raises PhotoError."""
+    header = read_header(content)
+    if (header.width, header.height) != (IMAGE_SIZE, IMAGE_SIZE):
+        raise PhotoError(f"not {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
+    return decode(content, header)
+
+
+def pick_examples(labels: pd.DataFrame, per_class: int) -> list[int]:
+    """Positions of up to `per_class` rows of each class, spread evenly over the table, in class order."""
+    positions = []
+    expressions = labels["expression"].to_numpy()
+    for expression in EXPRESSIONS:
+        rows = np.flatnonzero(expressions == expression)
+        count = min(per_class, len(rows))
+        positions += [int(row) for row in rows[np.linspace(0, len(rows) - 1, count).astype(int)]] if count else []
+    return positions

@@ -1,0 +1,105 @@
+"""Photos as untrusted bytes: size from the header, refusal of what must not be decoded, decoding.
+
+Every function works on the pixels as stored: an EXIF orientation is ignored, so that boxes, header
+size and decoded size agree. (None of 3,430 ExpW photos examined carries one.)
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import IO
+
+import cv2
+import numpy as np
+from PIL import Image
+
+MAX_PHOTO_PIXELS = 50_000_000  # a decoded colour photo of this size takes 150 MB
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter and an error
+
+_REDUCED = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+class PhotoError(Exception):
+    """A photo cannot be used; the text is the reason under which it is counted."""
+
+
+@dataclass(frozen=True)
+class PhotoHeader:
+    width: int  # pixels
+    height: int  # pixels
+    format: str  # one of FORMATS
+
+
+def _jpeg_header(content: bytes) -> PhotoHeader | None:
+    """The header of an ordinary JPEG, ten times faster than Pillow; None where it takes more than this to tell.
+
+    ITU T.81 annex B: segments of marker FFxx and big-endian length, up to the frame header (C0, C1, C2).
+    """
+    position = 2 if content.startswith(b"\xff\xd8") else len(content)
+    while position + 9 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker in (0xC0, 0xC1, 0xC2):
+            height = int.from_bytes(content[position + 5 : position + 7], "big")
+            width = int.from_bytes(content[position + 7 : position + 9], "big")
+            return PhotoHeader(width, height, "JPEG") if width and height else None
+        if marker < 0xC4 or marker in (0xD9, 0xDA, 0xFF):
+            return None
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return None
+
+
+def read_header(photo: bytes | IO[bytes]) -> PhotoHeader:
+    """Size and format without decoding. Raises PhotoError: not a photo, or too large to decode.
+
+    photo: its bytes, or a stream of which only the beginning is read.
+    """
+    header = _jpeg_header(photo) if isinstance(photo, bytes) else None
+    try:
+        if header is None:
+            with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo, formats=FORMATS) as picture:
+                header = PhotoHeader(*picture.size, str(picture.format))
+    except Image.DecompressionBombError:
+        raise PhotoError("photo too large") from None
+    except (MemoryError, PermissionError):
+        raise
+    except Exception:  # a parser of untrusted bytes: struct.error, SyntaxError, EOFError, zlib.error, ...
+        raise PhotoError("photo unreadable") from None
+    if header.width * header.height > MAX_PHOTO_PIXELS:
+        raise PhotoError("photo too large")
+    return header
+
+
+def _is_cut_short(content: bytes, photo_format: str) -> bool:
+    """Whether the end of the file is missing: OpenCV would return such a photo with grey in its lower part."""
+    if photo_format == "JPEG":  # ITU T.81 annex B: the end marker FFD9 follows the last start of scan FFDA
+        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    if photo_format == "PNG":
+        return b"IEND" not in content[-64:]
+    return False
+
+
+def decode(content: bytes, header: PhotoHeader, *, grey: bool = True, factor: int = 1) -> np.ndarray:
+    """Decode a photo whose header was read.
+
+    grey: uint8 `(H, W)`, else BGR `(H, W, 3)`. factor: 1, 2, 4 or 8; JPEG only, the photo comes out
+    `factor` times smaller, which libjpeg does while decoding, at a fraction of the time.
+    Raises PhotoError when the photo is cut short or damaged.
+    """
+    if _is_cut_short(content, header.format):
+        raise PhotoError("photo cut short")
+    mode = (_REDUCED[factor] if grey else cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        photo = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
+    except cv2.error:
+        photo = None
+    if photo is None or photo.shape[:2] != (-(-header.height // factor), -(-header.width // factor)):
+        raise PhotoError("photo unreadable")
+    return photo

@@ -1,0 +1,38 @@
+"""The one error that a user is meant to read, and the door through which every program reports it."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Says what happened, what was expected and what to do; shown without a traceback."""
+
+
+def run_program(main: Callable[[], None]) -> None:
+    """Run `main`; turn the failures that a user can mend into one message and a non-zero exit code.
+
+    Exit codes: 1 for bad input or a full or read-only disk, 130 for Ctrl-C. Any other exception is
+    a defect of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        remedies = {
+            errno.ENOSPC: "The disk is full. Free some space (`dvc gc -w` drops unused cache files) and run again.",
+            errno.EDQUOT: "The disk quota is used up. Free some space and run again.",
+            errno.EACCES: "Permission denied. Make the folder writable for this user and run again.",
+            errno.EPERM: "Permission denied. Make the folder writable for this user and run again.",
+            errno.EROFS: "The file system is read-only. Use a writable folder and run again.",
+        }
+        remedy = remedies.get(error.errno or 0)
+        if remedy is None:
+            raise
+        sys.exit(f"error: {error.filename or 'writing an output'}: {remedy} Earlier outputs are untouched.")
+    except MemoryError:
+        sys.exit("error: out of memory. Close other programs or use a machine with more memory, then run again.")
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,128 @@
+"""FaceSet: the one thing that flows between the data stages.
+
+On disk a directory with
+- `images.npy`, uint8 `(N, S, S)`, grey [0, 255]; memory-mapped when read, byte-identical when rewritten;
+- `labels.csv`, one row per image in the same order, with at least the columns of `COLUMNS`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.errors import UserError
+from src.expressions import CODE
+from src.storage import replace_directory, replace_file
+
+# image_name: unique within the set      source: fer2013 | expw | smote (synthetic rows)
+# usage: FER2013's own (Training | PublicTest | PrivateTest), empty for ExpW
+# group: what a split must not part (ExpW: the photo)
+# copy_of: image_name of the picture that this one is an exact or near copy of, or empty
+# synthetic: True for rows made by SMOTE
+COLUMNS = ("image_name", "source", "usage", "expression", "group", "copy_of", "synthetic")
+_TEXT_COLUMNS = ("image_name", "source", "usage", "expression", "group", "copy_of")
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Faces and their labels, checked when made.
+
+    images: uint8 `(N, S, S)`, grey [0, 255]; may be a read-only memory map.
+    labels: N rows, at least `COLUMNS`, index 0..N-1.
+    """
+
+    images: np.ndarray
+    labels: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
+            raise UserError(
+                f"FaceSet images are {images.dtype} {images.shape}; expected uint8 (N, S, S). "
+                "Rebuild the data with `dvc repro`."
+            )
+        missing = [column for column in COLUMNS if column not in labels.columns]
+        if missing:
+            raise UserError(f"FaceSet labels lack the columns {missing}. Rebuild the data with `dvc repro`.")
+        if len(labels) != len(images):
+            raise UserError(
+                f"FaceSet has {len(images)} images but {len(labels)} label rows; they must be equal. "
+                "Rebuild the data with `dvc repro`."
+            )
+        unknown = sorted(set(labels["expression"]) - set(CODE))
+        if unknown:
+            raise UserError(f"FaceSet labels hold unknown expressions {unknown}; expected {sorted(CODE)}.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_size(self) -> int:
+        """S, pixels."""
+        return int(self.images.shape[1])
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Class indices, int64 `(N,)`, in the order of `EXPRESSIONS`."""
+        return self.labels["expression"].map(CODE).to_numpy(np.int64)
+
+    def select(self, rows: np.ndarray) -> "FaceSet":
+        """The rows given as a boolean mask or as positions, in that order."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return FaceSet(self.images[rows], self.labels.iloc[rows].reset_index(drop=True))
+
+    def save(self, directory: str | Path) -> None:
+        """Write the set whole or not at all. Raises OSError when the disk is full or not writable."""
+        with replace_directory(directory) as partial:
+            np.save(partial / "images.npy", np.ascontiguousarray(self.images))
+            self.labels.to_csv(partial / "labels.csv", index=False, lineterminator="\n")
+
+    @staticmethod
+    def load(directory: str | Path) -> "FaceSet":
+        """Read a set; images stay on disk (memory map). Raises UserError when it is missing or damaged."""
+        directory = Path(directory)
+        try:
+            images = np.load(directory / "images.npy", mmap_mode="r", allow_pickle=False)
+            labels = read_labels(directory / "labels.csv")
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error.filename} is missing. Build it with `dvc repro`, or fetch it with `dvc pull`."
+            ) from error
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{directory} is damaged ({error}). Rebuild it with `dvc repro -f`.") from error
+        try:
+            return FaceSet(images, labels)
+        except UserError as error:
+            raise UserError(f"{directory}: {error}") from error
+
+    @staticmethod
+    def concatenate(sets: list["FaceSet"]) -> "FaceSet":
+        """Join sets of one image size, in the order given."""
+        return FaceSet(
+            np.concatenate([faces.images for faces in sets]),
+            pd.concat([faces.labels for faces in sets], ignore_index=True),
+        )
+
+
+def read_labels(path: str | Path) -> pd.DataFrame:
+    """Read a label table as written by `FaceSet.save`: text stays text ("nan" is a name), empty stays empty."""
+    labels = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+    if "synthetic" in labels.columns:
+        labels["synthetic"] = labels["synthetic"].astype(bool)
+    return labels
+
+
+def class_counts(labels: pd.DataFrame) -> dict[str, int]:
+    """Rows per expression, in class order, classes without rows included."""
+    counts = labels["expression"].value_counts()
+    return {name: int(counts.get(name, 0)) for name in CODE}
+
+
+def write_class_distribution(path: str | Path, stage: str, labels: pd.DataFrame) -> None:
+    """Write the faces per class after a data stage as CSV (stage, expression, faces), for `dvc plots`."""
+    counts = class_counts(labels)
+    with replace_file(path) as partial:
+        pd.DataFrame({"stage": stage, "expression": list(counts), "faces": list(counts.values())}).to_csv(
+            partial, index=False, lineterminator="\n"
+        )

@@ -1,0 +1,241 @@
+"""The networks: a grey face in, seven logits out.
+
+Every network is preprocessing (crop to the view, resize, scale as the backbone expects) -> a nested model named
+`backbone` -> head, all Keras layers, so that training and every export compute the same thing.
+
+| backbone | source | pretrained |
+|---|---|---|
+| compact | ours: VGG-style pairs of 3x3 convolutions, 48-96-192-384 wide, 2.6 M parameters | no |
+| cnn | ID2223 student project: convolutions 16-32-64 (ELU), dense 512, 551,687 parameters | no |
+| mobilenetv2, vgg16, resnet50, efficientnetb2 | keras.applications | ImageNet |
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from src.errors import UserError
+from src.expressions import NUM_CLASSES
+from src.params import TrainParams
+
+_APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
+    "mobilenetv2": keras.applications.MobileNetV2,
+    "vgg16": keras.applications.VGG16,
+    "resnet50": keras.applications.ResNet50,
+    "efficientnetb2": keras.applications.EfficientNetB2,
+}
+IMAGENET_BACKBONES = tuple(_APPLICATIONS)
+# Mean and standard deviation of ImageNet, levels scaled to [0, 1].
+_EFFICIENTNET_STATISTICS = (("red", 0.485, 0.229), ("green", 0.456, 0.224), ("blue", 0.406, 0.225))
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything needed to build a network again; travels beside its weights.
+
+    image_size: side of the face given, pixels. input_size: side the backbone sees, pixels.
+    view_fraction: central part of the face that is looked at. head_units: 0 = no hidden dense layer.
+    """
+
+    backbone: str
+    image_size: int
+    input_size: int
+    view_fraction: float
+    head_units: int
+    dropout: float
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "compact": {"input_size": 40, "view_fraction": 0.9, "head_units": 0, "dropout": 0.3},
+    "cnn": {"input_size": 48, "view_fraction": 1.0, "head_units": 0, "dropout": 0.2},
+    **{
+        name: {"input_size": 96, "view_fraction": 1.0, "head_units": 512, "dropout": 0.4} for name in IMAGENET_BACKBONES
+    },
+}
+
+
+def resolve_spec(params: TrainParams, image_size: int) -> NetworkSpec:
+    """Replace every `auto` by the backbone's own value."""
+    values = {
+        key: default if getattr(params, key) == "auto" else getattr(params, key)
+        for key, default in _DEFAULTS[params.backbone].items()
+    }
+    return NetworkSpec(backbone=params.backbone, image_size=image_size, **values)
+
+
+def _compact(input_size: int) -> keras.Model:
+    inputs = layers.Input((input_size, input_size, 1))
+    x = inputs
+    for width in (48, 96, 192, 384):
+        for _ in range(2):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+            x = layers.BatchNormalization(momentum=0.9)(x)
+            x = layers.ReLU()(x)
+        if width != 384:
+            x = layers.MaxPooling2D()(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, x, name="backbone")
+
+
+def _cnn(input_size: int) -> keras.Model:
+    inputs = layers.Input((input_size, input_size, 1))
+    x = inputs
+    for width, pool in ((16, 2), (32, 2), (64, 3)):
+        x = layers.Conv2D(width, 3, padding="same", activation="elu")(x)
+        x = layers.MaxPooling2D(pool)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(512, activation="elu")(x)
+    return keras.Model(inputs, x, name="backbone")
+
+
+def _application(name: str, input_size: int) -> keras.Model:
+    backbone = _APPLICATIONS[name](
+        include_top=False, weights=None, input_shape=(input_size, input_size, 3), pooling="avg", name="backbone"
+    )
+    if name == "efficientnetb2":
+        # Its Normalization layer keeps mean and variance outside the graph, which breaks the ONNX export.
+        backbone = keras.models.clone_model(backbone, clone_function=_without_normalization)
+    return backbone
+
+
+def _without_normalization(layer: keras.Layer) -> keras.Layer:
+    if isinstance(layer, layers.Normalization):
+        return layers.Identity(name=layer.name)
+    return layer.__class__.from_config(layer.get_config())
+
+
+def _scale(name: str, x: Any) -> Any:
+    """Grey levels [0, 255] as the backbone expects them (keras.applications `preprocess_input`)."""
+    if name in ("compact", "cnn"):
+        return layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(x)
+    if name == "mobilenetv2":
+        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(x)
+        return layers.Concatenate(name="grey_to_rgb")([x, x, x])
+    if name in ("vgg16", "resnet50"):  # BGR minus the ImageNet means
+        means = (("blue", 103.939), ("green", 116.779), ("red", 123.68))
+        return layers.Concatenate(name="grey_to_rgb")(
+            [layers.Rescaling(1.0, offset=-mean, name=f"minus_{colour}_mean")(x) for colour, mean in means]
+        )
+    # EfficientNet divides by 255 itself; the ImageNet mean and standard deviation of each channel come before that.
+    return layers.Concatenate(name="grey_to_rgb")(
+        [
+            layers.Rescaling(1 / deviation, offset=-255 * mean / deviation, name=f"normalize_{colour}")(x)
+            for colour, mean, deviation in _EFFICIENTNET_STATISTICS
+        ]
+    )
+
+
+def build_network(spec: NetworkSpec) -> keras.Model:
+    """The network with random weights: float32 `(N, S, S, 1)`, grey [0, 255] -> logits float32 `(N, 7)`.
+
+    Built under the global dtype policy: under mixed_bfloat16 it computes in bfloat16, its variables and
+    its logits are float32.
+    """
+    size = spec.image_size
+    inputs = layers.Input((size, size, 1), dtype="float32", name="face")
+    border = round(size * (1 - spec.view_fraction) / 2)
+    x = layers.Cropping2D(border, name="view")(inputs) if border else inputs
+    if size - 2 * border != spec.input_size:
+        x = layers.Resizing(spec.input_size, spec.input_size, interpolation="bilinear", name="resize", dtype="float32")(
+            x
+        )
+    x = _scale(spec.backbone, x)
+    small = {"compact": _compact, "cnn": _cnn}
+    backbone = (
+        small[spec.backbone](spec.input_size)
+        if spec.backbone in small
+        else _application(spec.backbone, spec.input_size)
+    )
+    x = backbone(x)
+    if spec.head_units:
+        x = layers.Dense(spec.head_units, activation="relu", name="head")(x)
+    x = layers.Dropout(spec.dropout, name="dropout")(x)
+    logits = layers.Dense(NUM_CLASSES, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name=spec.backbone)
+
+
+def resolve_weights(params: TrainParams) -> str:
+    """`none`, `imagenet` or a path. Raises UserError for ImageNet weights of a backbone that has none."""
+    if params.weights == "auto":
+        return "imagenet" if params.backbone in IMAGENET_BACKBONES else "none"
+    if params.weights == "imagenet" and params.backbone not in IMAGENET_BACKBONES:
+        raise UserError(
+            f"There are no ImageNet weights for train.backbone={params.backbone}; expected one of "
+            f"{', '.join(IMAGENET_BACKBONES)}. Set train.weights=auto."
+        )
+    return params.weights
+
+
+def load_initial_weights(network: keras.Model, spec: NetworkSpec, weights: str) -> None:
+    """Fill `network` with `imagenet` (backbone only), a `.weights.h5` file (everything), or leave it (`none`).
+
+    Raises UserError when ImageNet weights cannot be downloaded or the file is not of this network.
+    """
+    if weights == "none":
+        return
+    if weights == "imagenet":
+        network.get_layer("backbone").set_weights(_imagenet_weights(spec))
+        return
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(
+            f"train.weights={weights} is not a file. Expected auto, imagenet, none, or the path of a .weights.h5 file."
+        )
+    try:
+        network.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(
+            f"{path} does not fit train.backbone={spec.backbone} with input_size {spec.input_size} "
+            f"({str(error).splitlines()[0][:160]}). Use weights saved from the same network, or train.weights=none."
+        ) from error
+
+
+def _imagenet_weights(spec: NetworkSpec) -> list[Any]:
+    try:
+        pretrained = _APPLICATIONS[spec.backbone](
+            include_top=False, weights="imagenet", input_shape=(spec.input_size, spec.input_size, 3), pooling="avg"
+        )
+    except Exception as error:  # Keras raises plain Exception for a failed download
+        if "fetch" not in str(error) and "hash" not in str(error):
+            raise
+        raise UserError(
+            f"The ImageNet weights of {spec.backbone} could not be downloaded ({str(error).splitlines()[0][:160]}). "
+            "Connect to the internet and run again (they are kept in ~/.keras/models), copy that folder from a machine "
+            "that has them, or start from random weights with train.weights=none."
+        ) from error
+    if spec.backbone == "efficientnetb2":
+        _check_input_statistics(pretrained)
+    return [
+        keras.ops.convert_to_numpy(variable)
+        for variable in pretrained.weights
+        if "/normalization/" not in f"/{variable.path}"
+    ]
+
+
+def _check_input_statistics(pretrained: keras.Model) -> None:
+    """Make sure that the layers we replaced by `_scale` computed the same as it does."""
+    blank = np.zeros((1, 1, 1, 3), np.float32)
+    white = np.ones((1, 1, 1, 3), np.float32)
+    for layer in pretrained.layers:
+        if layer.name.startswith("stem"):
+            break
+        if isinstance(layer, layers.Normalization | layers.Rescaling) and layer.name != "rescaling":
+            blank, white = (keras.ops.convert_to_numpy(layer(x)) for x in (blank, white))
+    expected = np.array(
+        [(-mean / deviation, (1 - mean) / deviation) for _, mean, deviation in _EFFICIENTNET_STATISTICS]
+    )
+    if not np.allclose(np.stack([blank.ravel(), white.ravel()], axis=1), expected, atol=0.02):
+        raise UserError(
+            "The downloaded EfficientNet weights scale their input differently from the keras release in "
+            "requirements.txt. Run `make setup` to install that release."
+        )

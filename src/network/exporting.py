@@ -1,0 +1,106 @@
+"""Export a trained network to ONNX and LiteRT with its metadata inside, and compare both with Keras.
+
+In: uint8 `(N, S, S, 1)`, grey [0, 255]. Out: float32 `(N, 7)`, calibrated probabilities. N is free.
+"""
+
+import contextlib
+import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from keras import layers
+
+from src.classifier import METADATA_FILE, METADATA_KEY, Classifier, ExportMetadata
+from src.errors import UserError
+from src.expressions import EXPRESSIONS
+from src.network.saving import TrainedNetwork
+
+PARITY = 1e-4  # largest difference of a probability that an export may have
+
+
+def build_classifier(trained: TrainedNetwork) -> keras.Model:
+    """The model that is exported: uint8 faces -> calibrated probabilities."""
+    size = trained.spec.image_size
+    faces = layers.Input((size, size, 1), dtype="uint8", name="faces")
+    x = layers.Rescaling(1.0, name="to_float")(faces)
+    # Said outright: Keras's ONNX export traces the model without a training flag, and dropout and batch
+    # normalization then run as in training.
+    x = trained.network(x, training=False)
+    x = layers.Rescaling(1 / trained.temperature, name="temperature")(x)
+    x = layers.Softmax(name="probabilities")(x)
+    return keras.Model(faces, x, name="facial_expression")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the converters, which write pages to both streams, from C++ too; the pages follow on an error."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(os.devnull, "wb") as sink:  # noqa: PTH123
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+            os.close(saved[0])
+            os.close(saved[1])
+
+
+def _write_onnx(model: keras.Model, metadata: ExportMetadata, path: Path) -> None:
+    with _quiet():
+        model.export(path, format="onnx", verbose=False)
+    graph = onnx.load(path)
+    entry = graph.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, metadata.to_json()
+    onnx.checker.check_model(graph)
+    onnx.save(graph, path)
+
+
+def _write_litert(model: keras.Model, metadata: ExportMetadata, path: Path) -> None:
+    with _quiet():
+        model.export(path, format="litert", verbose=False)
+    with zipfile.ZipFile(path, "a") as archive:
+        # A fixed date keeps the bytes equal from run to run.
+        archive.writestr(zipfile.ZipInfo(METADATA_FILE, (1980, 1, 1, 0, 0, 0)), metadata.to_json())
+
+
+def export_model(
+    trained: TrainedNetwork, faces: np.ndarray, margin: float, uncertain_below: float, directory: Path
+) -> dict[str, Any]:
+    """Write `model.onnx` and `model.tflite` into `directory` and return sizes and differences to Keras.
+
+    faces: uint8 `(N, S, S)`, real crops on which the exports must agree with Keras to `PARITY`.
+    Raises UserError when one does not.
+    """
+    model = build_classifier(trained)
+    metadata = ExportMetadata(
+        expressions=EXPRESSIONS,
+        image_size=trained.spec.image_size,
+        margin=margin,
+        uncertain_below=uncertain_below,
+        backbone=trained.spec.backbone,
+        temperature=trained.temperature,
+    )
+    expected = model.predict(np.asarray(faces)[..., None], batch_size=64, verbose=0)
+    report: dict[str, Any] = {"parity_faces": len(faces)}
+    for name, write in (("onnx", _write_onnx), ("tflite", _write_litert)):
+        path = directory / f"model.{name}"
+        write(model, metadata, path)
+        difference = float(np.abs(Classifier(path, threads=2).predict(np.asarray(faces)) - expected).max())
+        if not difference <= PARITY:
+            raise UserError(
+                f"The {name} export differs from Keras by {difference:.2g} in probability; expected at most {PARITY}. "
+                f"The converter does not support a layer of {trained.spec.backbone}; use another backbone."
+            )
+        report[name] = {"bytes": path.stat().st_size, "agrees_with_keras": True}
+        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, largest difference to Keras {difference:.1e}")
+    return report

@@ -1,0 +1,62 @@
+"""A trained network on disk: `network.weights.h5` beside `network.json`, both byte-identical for equal contents.
+
+Not a `.keras` archive: its bytes differ at every save, so DVC would see a change where there is none.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from src.errors import UserError
+from src.network.backbones import NetworkSpec, build_network
+from src.storage import replace_directory, replace_file
+
+WEIGHTS_FILE = "network.weights.h5"
+SPEC_FILE = "network.json"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A float32 network, how to build it again, and the temperature that calibrates its logits."""
+
+    network: keras.Model
+    spec: NetworkSpec
+    temperature: float
+
+
+def save_trained(directory: str | Path, trained: Any) -> None:
+    """Write network, spec and temperature of a `TrainedNetwork` (or anything with its three attributes)."""
+    with replace_directory(directory) as partial:
+        trained.network.save_weights(partial / WEIGHTS_FILE)
+        content = {"spec": json.loads(trained.spec.to_json()), "temperature": trained.temperature}
+        (partial / SPEC_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_trained(directory: str | Path) -> TrainedNetwork:
+    """Read what `save_trained` wrote. Raises UserError when it is missing or damaged."""
+    directory = Path(directory)
+    try:
+        content = json.loads((directory / SPEC_FILE).read_text(encoding="utf-8"))
+        spec = NetworkSpec(**content["spec"])
+        network = build_network(spec)
+        network.load_weights(directory / WEIGHTS_FILE)
+        return TrainedNetwork(network, spec, float(content["temperature"]))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory} has no trained network ({error.filename}). Train one with `dvc repro train`."
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(f"{directory} is damaged ({reason}). Train again with `dvc repro -f train`.") from error
+
+
+def write_history(path: str | Path, history: list[dict[str, Any]]) -> None:
+    """One row per epoch as CSV, whole or not at all."""
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)

@@ -1,0 +1,298 @@
+"""Train a network in one or two phases, keep the best epoch on validation, and calibrate it.
+
+A pretrained backbone is first frozen while the head learns (phase "frozen"), then everything is fine-tuned
+(phase "fine-tune"); without pretrained weights there is one phase ("scratch"). After every epoch the state is
+saved, and a killed run continues with the next epoch exactly as if it had not been killed: order, augmentation
+and dropout of an epoch depend on the seed and the epoch's number only.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from src.errors import UserError
+from src.expressions import NUM_CLASSES
+from src.faceset import FaceSet
+from src.network.augmentation import FaceAugmentation
+from src.network.backbones import (
+    NetworkSpec,
+    build_network,
+    load_initial_weights,
+    resolve_spec,
+    resolve_weights,
+)
+from src.network.backend import choose_precision, jit_compile, make_deterministic
+from src.network.checkpoints import TrainState, load_state, save_state
+from src.network.temperature import fit_temperature
+from src.network.tracking import Tracker
+from src.params import TrainParams
+
+
+class FaceBatches(keras.utils.PyDataset):
+    """Shuffled batches of one epoch: faces float32 `(B, S, S, 1)`, one-hot targets, sample weights.
+
+    The last incomplete batch is dropped, unless it is the only one. mixup: Zhang et al. (2018).
+    """
+
+    def __init__(self, faces: FaceSet, params: TrainParams, seed: tuple[int, ...]) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self._images, self._targets, self._params = faces.images, faces.targets, params
+        self._batch_size = min(params.batch_size, len(faces))
+        counts = np.bincount(self._targets, minlength=NUM_CLASSES)
+        balanced = len(faces) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        self._class_weights = balanced if params.class_weights == "balanced" else np.ones(NUM_CLASSES)
+        self.start_epoch(seed)
+
+    def start_epoch(self, seed: tuple[int, ...]) -> None:
+        """Draw the order of the next epoch."""
+        self._seed = seed
+        self._order = np.random.default_rng(seed).permutation(len(self._targets))
+
+    def __len__(self) -> int:
+        return len(self._targets) // self._batch_size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # Sorted rows read a memory map in one sweep; the order within a batch does not matter.
+        rows = np.sort(self._order[index * self._batch_size : (index + 1) * self._batch_size])
+        faces = self._images[rows].astype(np.float32)[..., None]
+        targets = np.eye(NUM_CLASSES, dtype=np.float32)[self._targets[rows]]
+        weights = self._class_weights[self._targets[rows]].astype(np.float32)
+        if self._params.mixup:
+            generator = np.random.default_rng((*self._seed, index))
+            share = np.float32(generator.beta(self._params.mixup, self._params.mixup))
+            partner = generator.permutation(len(rows))
+            faces = share * faces + (1 - share) * faces[partner]
+            targets = share * targets + (1 - share) * targets[partner]
+            weights = share * weights + (1 - share) * weights[partner]
+        return faces, targets, weights
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one optimizer."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    freeze_backbone: bool
+
+
+def plan_phases(params: TrainParams, pretrained: bool) -> list[Phase]:
+    """The phases to run: a random backbone has nothing that freezing could preserve."""
+    if not pretrained:
+        return [Phase("scratch", params.epochs, params.learning_rate, False)]
+    phases = [Phase("fine-tune", params.epochs, params.fine_tune_learning_rate, False)]
+    if params.frozen_epochs:
+        phases.insert(0, Phase("frozen", params.frozen_epochs, params.frozen_learning_rate, True))
+    return phases
+
+
+def make_optimizer(params: TrainParams, phase: Phase, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """SGD with Nesterov momentum .9, or Adam; decoupled weight decay (Loshchilov and Hutter, 2019) on kernels."""
+    steps = max(1, phase.epochs * steps_per_epoch)
+    rate: Any = phase.learning_rate
+    if params.schedule == "cosine":
+        warmup = int(steps * params.warmup_fraction)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=phase.learning_rate / 25 if warmup else phase.learning_rate,
+            decay_steps=max(1, steps - warmup),
+            warmup_target=phase.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    decay = params.weight_decay or None
+    optimizer: keras.optimizers.Optimizer
+    if params.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    else:
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+    if decay:
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return optimizer
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    """Reseeds before every epoch; records, keeps the best weights and saves the state after it."""
+
+    def __init__(self, run: "TrainingRun", phase_index: int, batches: FaceBatches) -> None:
+        super().__init__()
+        self.run, self.phase_index, self.batches = run, phase_index, batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for number, generator in enumerate(_seed_generators(self.model)):
+            seed = np.random.default_rng((self.run.params.seed, self.phase_index, epoch, number)).integers(1 << 32)
+            generator.state.assign(np.array([seed, 0], dtype="uint32"))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        run, state, logs = self.run, self.run.state, logs or {}
+        optimizer = self.model.optimizer
+        row: dict[str, Any] = {
+            "epoch": len(state.history) + 1,
+            "phase": run.phases[self.phase_index].name,
+            "loss": round(float(logs["loss"]), 6),
+            "accuracy": round(float(logs["accuracy"]), 6),
+            "val_loss": round(float(logs["val_loss"]), 6),
+            "val_accuracy": round(float(logs["val_accuracy"]), 6),
+            "learning_rate": round(float(keras.ops.convert_to_numpy(optimizer.learning_rate)), 8),
+        }
+        state.history.append(row)
+        state.phase, state.epoch = self.phase_index, epoch + 1
+        value = row[run.params.monitor] if run.params.monitor == "val_accuracy" else -row["val_loss"]
+        if state.best is None or value > state.best:
+            state.best = value
+            state.kept = run.network.get_weights()
+            state.waited = 0
+        else:
+            state.waited += 1
+        if run.params.schedule == "plateau" and state.waited and state.waited % 4 == 0:
+            optimizer.learning_rate.assign(optimizer.learning_rate * 0.5)
+        if run.params.early_stopping and state.waited >= run.params.early_stopping:
+            state.epoch = run.phases[self.phase_index].epochs
+            self.model.stop_training = True
+        state.variables = run.network.get_weights()
+        state.optimizer = [np.asarray(variable) for variable in optimizer.variables]
+        save_state(run.state_directory, state)
+        run.tracker.log_epoch(row)
+        self.batches.start_epoch((run.params.seed, self.phase_index, epoch + 1))
+
+
+def _seed_generators(model: Any) -> list[keras.random.SeedGenerator]:
+    """The random state of every dropout and augmentation layer, in layer order."""
+    found = []
+    for layer in model.layers:
+        if isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator):
+            found.append(layer.seed_generator)
+        if hasattr(layer, "layers"):
+            found += _seed_generators(layer)
+    return found
+
+
+class TrainingRun:
+    """One training, from random or pretrained weights to the kept epoch; resumes from its state directory."""
+
+    def __init__(self, params: TrainParams, image_size: int, state_directory: Path, tracker: Tracker) -> None:
+        self.params, self.state_directory, self.tracker = params, state_directory, tracker
+        make_deterministic(params.seed)
+        self.precision = choose_precision(params.precision)
+        keras.config.set_dtype_policy(self.precision)
+        try:
+            self.spec: NetworkSpec = resolve_spec(params, image_size)
+            self.network = build_network(self.spec)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        weights = resolve_weights(params)
+        self.phases = plan_phases(params, pretrained=weights != "none")
+        self.state = load_state(state_directory) or TrainState()
+        if self.state.history:
+            print(f"continuing after epoch {len(self.state.history)} of {sum(phase.epochs for phase in self.phases)}")
+            self.network.set_weights(self.state.variables)
+        else:
+            load_initial_weights(self.network, self.spec, weights)
+
+    def fit(self, train: FaceSet, validation: FaceSet) -> None:
+        """Run the phases that are left, then put the kept weights into `network`."""
+        validation_data = (
+            np.asarray(validation.images, np.float32)[..., None],
+            np.eye(NUM_CLASSES, dtype=np.float32)[validation.targets],
+        )
+        for index in range(self.state.phase, len(self.phases)):
+            phase = self.phases[index]
+            done = self.state.epoch if index == self.state.phase else 0
+            self.state.waited = self.state.waited if done else 0
+            if done < phase.epochs:
+                self._fit_phase(index, done, train, validation_data)
+        self.network.set_weights(self.state.kept)
+
+    def _fit_phase(self, index: int, done: int, train: FaceSet, validation_data: Any) -> None:
+        phase = self.phases[index]
+        print(f"phase {phase.name}: {phase.epochs - done} epochs, {len(train)} faces, {self.precision}")
+        self.network.get_layer("backbone").trainable = not phase.freeze_backbone
+        inputs = keras.Input(self.network.input_shape[1:], name="face")
+        augmented = FaceAugmentation(self.params.augmentation, self.params.seed, name="augmentation")(inputs)
+        model = keras.Model(inputs, self.network(augmented))
+        batches = FaceBatches(train, self.params, (self.params.seed, index, done))
+        model.compile(
+            optimizer=make_optimizer(self.params, phase, len(batches)),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=self.params.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile=jit_compile(),
+        )
+        if done:
+            model.optimizer.build(model.trainable_variables)
+            for variable, value in zip(model.optimizer.variables, self.state.optimizer, strict=True):
+                variable.assign(value)
+        model.fit(
+            batches,
+            validation_data=validation_data,
+            validation_batch_size=512,
+            initial_epoch=done,
+            epochs=phase.epochs,
+            shuffle=False,  # FaceBatches shuffles, reproducibly
+            callbacks=[self.tracker, _EpochEnd(self, index, batches)],
+            verbose="auto",
+        )
+        if not np.isfinite(self.state.history[-1]["loss"]):
+            raise UserError(
+                f"Training diverged: the loss is {self.state.history[-1]['loss']}. "
+                "Lower train.learning_rate or raise train.warmup_fraction."
+            )
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The kept network (float32), its temperature, and how it came about."""
+
+    network: keras.Model
+    spec: NetworkSpec
+    temperature: float
+    history: list[dict[str, Any]]
+    report: dict[str, Any]
+
+
+def train_network(
+    train: FaceSet,
+    validation: FaceSet,
+    params: TrainParams,
+    state_directory: Path,
+    tracker: Tracker,
+) -> TrainedModel:
+    """Train, keep the best epoch on validation, fit the temperature on validation.
+
+    Raises UserError for weights that cannot be had, a face size the backbone cannot use, or divergence.
+    """
+    started = time.monotonic()
+    run = TrainingRun(params, train.image_size, state_directory, tracker)
+    run.fit(train, validation)
+    network = build_network(run.spec)  # float32: what is exported computes in float32
+    network.set_weights(run.network.get_weights())
+    logits = network.predict(np.asarray(validation.images, np.float32)[..., None], batch_size=512, verbose=0)
+    temperature = fit_temperature(logits, validation.targets)
+    accuracy = float((logits.argmax(1) == validation.targets).mean())
+    kept = _kept_epoch(run.state.history, params.monitor)
+    history = [{**row, "kept": row["epoch"] == kept} for row in run.state.history]
+    report = {
+        "validation": {
+            "n": len(validation),
+            "accuracy": round(accuracy, 5),
+            "loss": round(min(row["val_loss"] for row in history if row["kept"]), 5),
+        },
+        "train_accuracy": history[kept - 1]["accuracy"],
+        "train_faces": len(train),
+        "epochs": len(history),
+        "kept_epoch": kept,
+        "temperature": round(temperature, 5),
+        "parameters": int(network.count_params()),
+        "precision": run.precision,
+    }
+    minutes = (time.monotonic() - started) / 60
+    print(f"trained in {minutes:.1f} minutes; validation accuracy {accuracy:.4f}, temperature {temperature:.3f}")
+    return TrainedModel(network, run.spec, temperature, history, report)
+
+
+def _kept_epoch(history: list[dict[str, Any]], monitor: str) -> int:
+    """Number of the first epoch with the best monitored value."""
+    values = [row["val_accuracy"] if monitor == "val_accuracy" else -row["val_loss"] for row in history]
+    return int(np.argmax(values)) + 1

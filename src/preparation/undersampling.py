@@ -1,0 +1,35 @@
+"""Drop a fraction of the faces of frequent classes from train, at random and seeded."""
+
+import dataclasses
+
+import numpy as np
+from imblearn.under_sampling import RandomUnderSampler
+
+from src.expressions import CODE
+from src.params import UndersampleParams
+
+# Reference: DSPRO2 report on FER2013 + ExpW, which kept 67,096 of 127,680 faces.
+REFERENCE_FRACTIONS = {"happy": 0.7, "neutral": 0.7, "sad": 0.25}
+
+
+def drop_fractions(params: UndersampleParams) -> dict[str, float]:
+    """Fraction of each class that the policy drops; classes not named lose nothing."""
+    if params.policy == "reference":
+        return dict(REFERENCE_FRACTIONS)
+    return dataclasses.asdict(params.drop_fraction) if params.policy == "custom" else {}
+
+
+def undersample(targets: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:
+    """Rows to keep, int64, ascending.
+
+    targets: class indices `(N,)`. A class of n faces loses round(n * fraction) of them.
+    """
+    codes, counts = np.unique(targets, return_counts=True)
+    by_code = {CODE[name]: fraction for name, fraction in fractions.items()}
+    kept = {
+        int(code): int(count) - round(int(count) * by_code.get(int(code), 0.0))
+        for code, count in zip(codes, counts, strict=True)
+    }
+    sampler = RandomUnderSampler(sampling_strategy=kept, random_state=seed)
+    rows, _ = sampler.fit_resample(np.arange(len(targets)).reshape(-1, 1), targets)
+    return np.sort(rows.ravel()).astype(np.int64)

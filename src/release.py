@@ -1,0 +1,42 @@
+"""Copy the current model and its card from models/ to pretrained/, which is in Git.
+
+`make release`, or `python -m src.release`. Raises UserError when there is no model, when it is over 12 MB, or when
+it is a model of the drawn sample.
+"""
+
+import shutil
+from pathlib import Path
+
+from src.errors import UserError, run_program
+from src.params import load_params
+from src.storage import replace_directory
+
+MAX_BYTES = 12_000_000
+FILES = ("export/model.onnx", "export/model.tflite", "model_card.md")
+
+
+def release(models: Path, pretrained: Path) -> None:
+    """Replace `pretrained` by the exported model and card of `models`."""
+    for name in FILES:
+        if not (models / name).is_file():
+            raise UserError(f"{models / name} is missing. Make it with `dvc repro`, or fetch it with `dvc pull`.")
+    size = (models / "export/model.onnx").stat().st_size
+    if size > MAX_BYTES:
+        raise UserError(
+            f"model.onnx has {size / 1e6:.1f} MB; a released model has at most {MAX_BYTES / 1e6:.0f} MB, since it is "
+            "in Git. Release a smaller backbone (train.backbone=compact), or share this one through the DVC remote."
+        )
+    with replace_directory(pretrained) as partial:
+        for name in FILES:
+            shutil.copyfile(models / name, partial / Path(name).name)
+
+
+def main() -> None:
+    if load_params().dataset == "sample":
+        raise UserError("dataset=sample: a model of drawn faces is not released. Run `dvc repro` on real data first.")
+    release(Path("models"), Path("pretrained"))
+    print("pretrained/ now holds the current model; commit it with the dvc.lock and metrics it belongs to")
+
+
+if __name__ == "__main__":
+    run_program(main)

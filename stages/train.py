@@ -1,0 +1,33 @@
+"""Train the network; resumes after a kill.
+
+Reads data/processed/smote and data/processed/split/validation. Writes models/train (network.weights.h5 and
+network.json), metrics/train.json and plots/history.csv.
+Run: `python -m stages.train`; about 100 s an epoch for the default network and 28,000 faces on two cores.
+"""
+
+from src.errors import run_program
+from src.faceset import FaceSet
+from src.network.checkpoints import STATE_ROOT, remove_state, state_key
+from src.network.saving import save_trained, write_history
+from src.network.tracking import Tracker
+from src.network.training import train_network
+from src.params import load_params
+from src.storage import write_json
+
+
+def main() -> None:
+    params = load_params()
+    inputs = ("data/processed/smote", "data/processed/split/validation")
+    train, validation = (FaceSet.load(path) for path in inputs)
+    key, config = state_key(inputs, params.train)
+    tracker = Tracker(config)
+    trained = train_network(train, validation, params.train, STATE_ROOT / key, tracker)
+    save_trained("models/train", trained)
+    write_history("plots/history.csv", trained.history)
+    write_json("metrics/train.json", trained.report)
+    tracker.finish(trained.report)
+    remove_state(STATE_ROOT / key)
+
+
+if __name__ == "__main__":
+    run_program(main)
