@@ -52,7 +52,10 @@ class FaceSet:
             )
         unknown = sorted(set(labels["expression"]) - set(CODE))
         if unknown:
-            raise UserError(f"FaceSet labels hold unknown expressions {unknown}; expected {sorted(CODE)}.")
+            raise UserError(
+                f"FaceSet labels hold unknown expressions {unknown}; expected {sorted(CODE)}. "
+                "Rebuild the data with `dvc repro`."
+            )
 
     def __len__(self) -> int:
         return len(self.images)

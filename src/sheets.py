@@ -8,7 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
+from src.expressions import EXPRESSIONS
 from src.storage import replace_file
 
 _BACKGROUND, _INK = (255, 255, 255), (40, 40, 40)  # BGR
@@ -70,6 +72,17 @@ def draw_sheet(
         for number, line in enumerate(caption.split("\n"), start=1):
             write_text(sheet, line, left, upper + tile_size + number * _CAPTION_HEIGHT - 4, tile_size, 0.42)
     return sheet
+
+
+def pick_examples(labels: pd.DataFrame, per_class: int) -> list[int]:
+    """Positions of up to `per_class` rows of each class, spread evenly over the table, in class order."""
+    positions = []
+    expressions = labels["expression"].to_numpy()
+    for expression in EXPRESSIONS:
+        rows = np.flatnonzero(expressions == expression)
+        count = min(per_class, len(rows))
+        positions += [int(row) for row in rows[np.linspace(0, len(rows) - 1, count).astype(int)]] if count else []
+    return positions
 
 
 def save_picture(path: str | Path, picture: np.ndarray) -> None:

@@ -6,11 +6,11 @@ plots/class_distribution/ingest_fer2013.csv.
 Run: python -m stages.ingest_fer2013 (35,887 faces: about 5 s)
 """
 
-from src.datasets.fer2013 import load_fer2013, pick_examples
+from src.datasets.fer2013 import load_fer2013
 from src.errors import run_program
 from src.faceset import write_class_distribution
 from src.params import load_params
-from src.sheets import draw_sheet, save_picture
+from src.sheets import draw_sheet, pick_examples, save_picture
 from src.storage import write_json
 
 

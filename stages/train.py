@@ -1,6 +1,6 @@
 """Train the network; resumes after a kill.
 
-Reads data/processed/smote and data/processed/split/validation. Writes models/train (network.weights.h5 and
+Reads data/processed/smote and data/processed/split/validation. Writes models/train (network.npz and
 network.json), metrics/train.json and plots/history.csv.
 Run: `python -m stages.train`; about 100 s an epoch for the default network and 28,000 faces on two cores.
 """
@@ -12,6 +12,7 @@ from src.network.saving import save_trained, write_history
 from src.network.tracking import Tracker
 from src.network.training import train_network
 from src.params import load_params
+from src.sheets import draw_sheet
 from src.storage import write_json
 
 
@@ -21,6 +22,8 @@ def main() -> None:
     train, validation = (FaceSet.load(path) for path in inputs)
     key, config = state_key(inputs, params.train)
     tracker = Tracker(config)
+    if params.train.log_images:
+        tracker.log_sheet(draw_sheet(list(train.images[:48]), list(train.labels["expression"][:48]), 12, 96))
     trained = train_network(train, validation, params.train, STATE_ROOT / key, tracker)
     save_trained("models/train", trained)
     write_history("plots/history.csv", trained.history)

@@ -9,6 +9,7 @@ A tree is picklable by its path only: each worker process opens its own, see `sh
 """
 
 import functools
+import gzip
 import io
 import lzma
 import os
@@ -72,11 +73,18 @@ def _is_clutter(name: str) -> bool:
 
 
 class FileTree:
-    """Files by name. `sizes` maps each name to its size in bytes, sorted by name."""
+    """Files by name."""
 
-    def __init__(self, path: Path, sizes: dict[str, int]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.sizes = dict(sorted(sizes.items()))
+
+    @functools.cached_property
+    def sizes(self) -> dict[str, int]:
+        """Name of every file -> its size in bytes, sorted by name."""
+        return dict(sorted(self._list().items()))
+
+    def _list(self) -> dict[str, int]:
+        raise NotImplementedError
 
     def open(self, name: str) -> IO[bytes]:
         """A file as a stream. Raises MemberError when its entry is damaged."""
@@ -84,8 +92,6 @@ class FileTree:
 
     def read(self, name: str) -> bytes:
         """A file whole. Raises MemberError when it is damaged or larger than MAX_FILE_BYTES."""
-        if self.sizes[name] > MAX_FILE_BYTES:
-            raise MemberError("file too large")
         try:
             with self.open(name) as stream:
                 content = stream.read(MAX_FILE_BYTES + 1)
@@ -113,42 +119,52 @@ class FolderTree(FileTree):
     """Files below a folder. Links are followed as long as they stay below it."""
 
     def __init__(self, path: Path) -> None:
-        root = path.resolve()
-        sizes = {}
-        for folder, subfolders, files in os.walk(root):
-            subfolders.sort()
-            for entry in (*subfolders, *files):
-                full = Path(folder, entry)
-                if full.is_symlink():
-                    self._check_link(root, full)
-            for file in files:
-                full = Path(folder, file)
-                name = full.relative_to(root).as_posix()
-                if not _is_clutter(name) and full.is_file():
-                    sizes[name] = full.stat().st_size
-        self.root = root
-        super().__init__(path, sizes)
+        super().__init__(path)
+        self._root = path.resolve()
+        self._prefix = f"{self._root}/"
 
-    @staticmethod
-    def _check_link(root: Path, link: Path) -> None:
+    def _list(self) -> dict[str, int]:
+        sizes = {}
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            with os.scandir(self._prefix + folder) as entries:  # knows about links without asking for each file
+                for entry in entries:
+                    name = folder + entry.name
+                    if entry.is_symlink():
+                        self._check_link(Path(entry.path))
+                    if _is_clutter(entry.name):
+                        continue
+                    if entry.is_dir():
+                        pending.append(f"{name}/")
+                    elif entry.is_file():
+                        sizes[name] = entry.stat().st_size
+        return sizes
+
+    def _check_link(self, link: Path) -> None:
         target = Path(os.path.realpath(link))
-        inside = target.is_relative_to(root) and target.is_file()
+        inside = target.is_relative_to(self._root) and target.is_file()
         if not inside and not (target.is_file() and _DVC_CACHE_FILE.search(target.as_posix())):
             raise UserError(
-                f"{link} is a link to {target}, which is not a file below {root}; such links are not followed. "
+                f"{link} is a link to {target}, which is not a file below {self._root}; such links are not followed. "
                 "Put the files themselves there, or make the whole data folder a link."
             )
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.root / name).open("rb")
+        try:
+            return open(self._prefix + name, "rb")  # noqa: PTH123 - half the time of a Path
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise MemberError("file missing") from None
 
 
 class ZipTree(FileTree):
     """Files of a zip."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path)
         try:
-            self._zip = zipfile.ZipFile(path)
+            # Given an open file, zipfile keeps no count of its readers, which threads could upset.
+            self._zip = zipfile.ZipFile(path.open("rb"))
         except _MACHINE_FAULTS:
             raise
         except DAMAGE as error:
@@ -163,7 +179,9 @@ class ZipTree(FileTree):
             if name in self._entries:
                 raise UserError(f"{path} holds {name} twice; expected one file per name. Download the archive again.")
             self._entries[name] = entry
-        super().__init__(path, {name: entry.file_size for name, entry in self._entries.items()})
+
+    def _list(self) -> dict[str, int]:
+        return {name: entry.file_size for name, entry in self._entries.items()}
 
     def open(self, name: str) -> IO[bytes]:
         try:
@@ -187,8 +205,7 @@ class TarTree(FileTree):
     """Files of a tar, compressed or not. Meant to be read in storage order: going back starts anew."""
 
     def __init__(self, path: Path) -> None:
-        import gzip
-
+        super().__init__(path)
         self._entries: dict[str, tarfile.TarInfo] = {}
         total = 0
         try:
@@ -207,7 +224,9 @@ class TarTree(FileTree):
             raise
         except DAMAGE as error:
             raise damaged_archive(path, error) from error
-        super().__init__(path, {name: entry.size for name, entry in self._entries.items()})
+
+    def _list(self) -> dict[str, int]:
+        return {name: entry.size for name, entry in self._entries.items()}
 
     def open(self, name: str) -> IO[bytes]:
         stream = self._tar.extractfile(self._entries[name])
@@ -259,7 +278,12 @@ def open_tree_and_archives(root: Path) -> list[FileTree]:
     return [folder, *(open_tree(root / name) for name in folder.sizes if is_archive(name))]
 
 
-@functools.lru_cache(maxsize=2)
 def shared_tree(path: str) -> FileTree:
     """`open_tree`, opened once per process: for worker functions, which get the path."""
+    return _shared_tree(path, os.getpid())
+
+
+@functools.lru_cache(maxsize=2)
+def _shared_tree(path: str, process: int) -> FileTree:
+    # A forked worker must not use its parent's open zip: they would move one another's place in the file.
     return open_tree(path)

@@ -46,7 +46,7 @@ LAYOUTS = (
 
 _BLOCK_BYTES = 2**20  # read at a time
 _MAX_LINE_BYTES = 2**20  # a row has about 9 kB
-_BATCH_ROWS = 64  # parsed at a time; their arrays stay in the processor's cache
+_BATCH_ROWS = 32  # parsed at a time; their arrays stay in the processor's cache
 _CSV_COLUMNS = ("emotion", "pixels", "usage")
 _PICTURE = re.compile(r"(?:.*/)?(?:train|test)/(?P<folder>[^/]+)/(?P<stem>[^/]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _STEM = re.compile(rf"(?P<usage>{'|'.join(USAGES)})_\d+", re.ASCII)
@@ -198,7 +198,8 @@ def parse_pixels(fields: list[bytes]) -> np.ndarray | None:
     value += hundreds * np.uint8(100)
     if (inside & ((hundreds > 2) | ((hundreds == 2) & (value < 200)))).any():  # 256 and more wrap around
         return None
-    return value[:-1][is_space[4:]].reshape(len(fields), NUM_PIXELS)
+    # compress() takes a third of the time of a boolean index here
+    return value[:-1].compress(is_space[4:]).reshape(len(fields), NUM_PIXELS)
 
 
 def _parse_row(field: bytes) -> np.ndarray:
@@ -345,14 +346,3 @@ def _decode_picture(content: bytes) -> np.ndarray:
     if (header.width, header.height) != (IMAGE_SIZE, IMAGE_SIZE):
         raise PhotoError(f"not {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
     return decode(content, header)
-
-
-def pick_examples(labels: pd.DataFrame, per_class: int) -> list[int]:
-    """Positions of up to `per_class` rows of each class, spread evenly over the table, in class order."""
-    positions = []
-    expressions = labels["expression"].to_numpy()
-    for expression in EXPRESSIONS:
-        rows = np.flatnonzero(expressions == expression)
-        count = min(per_class, len(rows))
-        positions += [int(row) for row in rows[np.linspace(0, len(rows) - 1, count).astype(int)]] if count else []
-    return positions

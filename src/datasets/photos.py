@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from src.datasets.archives import shared_tree
+
 MAX_PHOTO_PIXELS = 50_000_000  # a decoded colour photo of this size takes 150 MB
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -36,6 +38,25 @@ class PhotoHeader:
     width: int  # pixels
     height: int  # pixels
     format: str  # one of FORMATS
+
+
+@dataclass(frozen=True)
+class PhotoFolder:
+    """A folder of photos on disk or in a zip; cheap to send to a worker, which opens the tree itself."""
+
+    tree: str  # path of the folder or zip
+    prefix: str  # folder within the tree, or empty
+
+    def open(self, photo: str) -> IO[bytes]:
+        """A photo as a stream. Raises MemberError when its entry is damaged."""
+        return shared_tree(self.tree).open(self._name(photo))
+
+    def read(self, photo: str) -> bytes:
+        """A photo's bytes. Raises MemberError when it is damaged or too large."""
+        return shared_tree(self.tree).read(self._name(photo))
+
+    def _name(self, photo: str) -> str:
+        return f"{self.prefix}/{photo}" if self.prefix else photo
 
 
 def _jpeg_header(content: bytes) -> PhotoHeader | None:
@@ -80,7 +101,7 @@ def read_header(photo: bytes | IO[bytes]) -> PhotoHeader:
 def _is_cut_short(content: bytes, photo_format: str) -> bool:
     """Whether the end of the file is missing: OpenCV would return such a photo with grey in its lower part."""
     if photo_format == "JPEG":  # ITU T.81 annex B: the end marker FFD9 follows the last start of scan FFDA
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
     if photo_format == "PNG":
         return b"IEND" not in content[-64:]
     return False

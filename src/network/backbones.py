@@ -14,26 +14,23 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers
 
-from src.errors import UserError
 from src.expressions import NUM_CLASSES
 from src.params import TrainParams
 
-_APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
+APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
     "mobilenetv2": keras.applications.MobileNetV2,
     "vgg16": keras.applications.VGG16,
     "resnet50": keras.applications.ResNet50,
     "efficientnetb2": keras.applications.EfficientNetB2,
 }
-IMAGENET_BACKBONES = tuple(_APPLICATIONS)
+IMAGENET_BACKBONES = tuple(APPLICATIONS)
 # Mean and standard deviation of ImageNet, levels scaled to [0, 1].
-_EFFICIENTNET_STATISTICS = (("red", 0.485, 0.229), ("green", 0.456, 0.224), ("blue", 0.406, 0.225))
+EFFICIENTNET_STATISTICS = (("red", 0.485, 0.229), ("green", 0.456, 0.224), ("blue", 0.406, 0.225))
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def _cnn(input_size: int) -> keras.Model:
 
 
 def _application(name: str, input_size: int) -> keras.Model:
-    backbone = _APPLICATIONS[name](
+    backbone = APPLICATIONS[name](
         include_top=False, weights=None, input_shape=(input_size, input_size, 3), pooling="avg", name="backbone"
     )
     if name == "efficientnetb2":
@@ -130,7 +127,7 @@ def _scale(name: str, x: Any) -> Any:
     return layers.Concatenate(name="grey_to_rgb")(
         [
             layers.Rescaling(1 / deviation, offset=-255 * mean / deviation, name=f"normalize_{colour}")(x)
-            for colour, mean, deviation in _EFFICIENTNET_STATISTICS
+            for colour, mean, deviation in EFFICIENTNET_STATISTICS
         ]
     )
 
@@ -162,80 +159,3 @@ def build_network(spec: NetworkSpec) -> keras.Model:
     x = layers.Dropout(spec.dropout, name="dropout")(x)
     logits = layers.Dense(NUM_CLASSES, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=spec.backbone)
-
-
-def resolve_weights(params: TrainParams) -> str:
-    """`none`, `imagenet` or a path. Raises UserError for ImageNet weights of a backbone that has none."""
-    if params.weights == "auto":
-        return "imagenet" if params.backbone in IMAGENET_BACKBONES else "none"
-    if params.weights == "imagenet" and params.backbone not in IMAGENET_BACKBONES:
-        raise UserError(
-            f"There are no ImageNet weights for train.backbone={params.backbone}; expected one of "
-            f"{', '.join(IMAGENET_BACKBONES)}. Set train.weights=auto."
-        )
-    return params.weights
-
-
-def load_initial_weights(network: keras.Model, spec: NetworkSpec, weights: str) -> None:
-    """Fill `network` with `imagenet` (backbone only), a `.weights.h5` file (everything), or leave it (`none`).
-
-    Raises UserError when ImageNet weights cannot be downloaded or the file is not of this network.
-    """
-    if weights == "none":
-        return
-    if weights == "imagenet":
-        network.get_layer("backbone").set_weights(_imagenet_weights(spec))
-        return
-    path = Path(weights)
-    if not path.is_file():
-        raise UserError(
-            f"train.weights={weights} is not a file. Expected auto, imagenet, none, or the path of a .weights.h5 file."
-        )
-    try:
-        network.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(
-            f"{path} does not fit train.backbone={spec.backbone} with input_size {spec.input_size} "
-            f"({str(error).splitlines()[0][:160]}). Use weights saved from the same network, or train.weights=none."
-        ) from error
-
-
-def _imagenet_weights(spec: NetworkSpec) -> list[Any]:
-    try:
-        pretrained = _APPLICATIONS[spec.backbone](
-            include_top=False, weights="imagenet", input_shape=(spec.input_size, spec.input_size, 3), pooling="avg"
-        )
-    except Exception as error:  # Keras raises plain Exception for a failed download
-        if "fetch" not in str(error) and "hash" not in str(error):
-            raise
-        raise UserError(
-            f"The ImageNet weights of {spec.backbone} could not be downloaded ({str(error).splitlines()[0][:160]}). "
-            "Connect to the internet and run again (they are kept in ~/.keras/models), copy that folder from a machine "
-            "that has them, or start from random weights with train.weights=none."
-        ) from error
-    if spec.backbone == "efficientnetb2":
-        _check_input_statistics(pretrained)
-    return [
-        keras.ops.convert_to_numpy(variable)
-        for variable in pretrained.weights
-        if "/normalization/" not in f"/{variable.path}"
-    ]
-
-
-def _check_input_statistics(pretrained: keras.Model) -> None:
-    """Make sure that the layers we replaced by `_scale` computed the same as it does."""
-    blank = np.zeros((1, 1, 1, 3), np.float32)
-    white = np.ones((1, 1, 1, 3), np.float32)
-    for layer in pretrained.layers:
-        if layer.name.startswith("stem"):
-            break
-        if isinstance(layer, layers.Normalization | layers.Rescaling) and layer.name != "rescaling":
-            blank, white = (keras.ops.convert_to_numpy(layer(x)) for x in (blank, white))
-    expected = np.array(
-        [(-mean / deviation, (1 - mean) / deviation) for _, mean, deviation in _EFFICIENTNET_STATISTICS]
-    )
-    if not np.allclose(np.stack([blank.ravel(), white.ravel()], axis=1), expected, atol=0.02):
-        raise UserError(
-            "The downloaded EfficientNet weights scale their input differently from the keras release in "
-            "requirements.txt. Run `make setup` to install that release."
-        )

@@ -1,6 +1,6 @@
-"""A trained network on disk: `network.weights.h5` beside `network.json`, both byte-identical for equal contents.
+"""A trained network on disk: `network.npz` (weights) beside `network.json` (how to build it, temperature).
 
-Not a `.keras` archive: its bytes differ at every save, so DVC would see a change where there is none.
+Equal contents give equal bytes, so DVC sees no change where there is none.
 """
 
 import csv
@@ -13,9 +13,10 @@ import keras
 
 from src.errors import UserError
 from src.network.backbones import NetworkSpec, build_network
+from src.network.weights import read_weights, write_weights
 from src.storage import replace_directory, replace_file
 
-WEIGHTS_FILE = "network.weights.h5"
+WEIGHTS_FILE = "network.npz"
 SPEC_FILE = "network.json"
 
 
@@ -31,7 +32,7 @@ class TrainedNetwork:
 def save_trained(directory: str | Path, trained: Any) -> None:
     """Write network, spec and temperature of a `TrainedNetwork` (or anything with its three attributes)."""
     with replace_directory(directory) as partial:
-        trained.network.save_weights(partial / WEIGHTS_FILE)
+        write_weights(trained.network, partial / WEIGHTS_FILE)
         content = {"spec": json.loads(trained.spec.to_json()), "temperature": trained.temperature}
         (partial / SPEC_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -43,7 +44,9 @@ def load_trained(directory: str | Path) -> TrainedNetwork:
         content = json.loads((directory / SPEC_FILE).read_text(encoding="utf-8"))
         spec = NetworkSpec(**content["spec"])
         network = build_network(spec)
-        network.load_weights(directory / WEIGHTS_FILE)
+        if not (directory / WEIGHTS_FILE).is_file():
+            raise FileNotFoundError(2, "missing", str(directory / WEIGHTS_FILE))
+        read_weights(network, directory / WEIGHTS_FILE)
         return TrainedNetwork(network, spec, float(content["temperature"]))
     except FileNotFoundError as error:
         raise UserError(

@@ -21,14 +21,13 @@ from src.network.augmentation import FaceAugmentation
 from src.network.backbones import (
     NetworkSpec,
     build_network,
-    load_initial_weights,
     resolve_spec,
-    resolve_weights,
 )
 from src.network.backend import choose_precision, jit_compile, make_deterministic
-from src.network.checkpoints import TrainState, load_state, save_state
+from src.network.checkpoints import TrainState, load_state, remove_state, save_state
 from src.network.temperature import fit_temperature
 from src.network.tracking import Tracker
+from src.network.weights import load_initial_weights, resolve_weights
 from src.params import TrainParams
 
 
@@ -129,6 +128,12 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         run, state, logs = self.run, self.run.state, logs or {}
         optimizer = self.model.optimizer
+        if not (np.isfinite(logs["loss"]) and np.isfinite(logs["val_loss"])):
+            remove_state(run.state_directory)  # a run that diverged is not worth continuing
+            raise UserError(
+                f"Training diverged in epoch {len(state.history) + 1}: the loss is {logs['loss']}. "
+                "Lower train.learning_rate or raise train.warmup_fraction."
+            )
         row: dict[str, Any] = {
             "epoch": len(state.history) + 1,
             "phase": run.phases[self.phase_index].name,
@@ -234,11 +239,6 @@ class TrainingRun:
             callbacks=[self.tracker, _EpochEnd(self, index, batches)],
             verbose="auto",
         )
-        if not np.isfinite(self.state.history[-1]["loss"]):
-            raise UserError(
-                f"Training diverged: the loss is {self.state.history[-1]['loss']}. "
-                "Lower train.learning_rate or raise train.warmup_fraction."
-            )
 
 
 @dataclass(frozen=True)

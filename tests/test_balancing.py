@@ -1,0 +1,88 @@
+"""Undersampling and SMOTE: the counts of the reference, train only, seeded."""
+
+import numpy as np
+import pytest
+
+from src.errors import UserError
+from src.expressions import CODE, EXPRESSIONS
+from src.params import DropFractions, SmoteParams, UndersampleParams
+from src.preparation.smote import balance
+from src.preparation.undersampling import REFERENCE_FRACTIONS, drop_fractions, undersample
+from tests.conftest import random_faces
+
+# FER2013 and ExpW together, in class order, before and after the DSPRO2 report's undersampling.
+TOTAL = {
+    "angry": 8624,
+    "disgust": 4542,
+    "fear": 6209,
+    "happy": 39526,
+    "sad": 16636,
+    "surprise": 11062,
+    "neutral": 41081,
+}
+KEPT = {"angry": 8624, "disgust": 4542, "fear": 6209, "happy": 11858, "sad": 12477, "surprise": 11062, "neutral": 12324}
+
+
+def test_reference_counts() -> None:
+    targets = np.concatenate([np.full(count, CODE[name]) for name, count in TOTAL.items()])
+    rows = undersample(targets, REFERENCE_FRACTIONS, seed=42)
+    counts = np.bincount(targets[rows], minlength=7)
+    assert dict(zip(EXPRESSIONS, counts.tolist(), strict=True)) == KEPT
+    assert len(rows) == 67_096
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, undersample(targets, REFERENCE_FRACTIONS, seed=42))
+    assert not np.array_equal(rows, undersample(targets, REFERENCE_FRACTIONS, seed=43))
+
+
+def _undersample_params(policy: str, **fractions: float) -> UndersampleParams:
+    drop = DropFractions(**{**dict.fromkeys(EXPRESSIONS, 0.0), **fractions})
+    return UndersampleParams(policy=policy, drop_fraction=drop, seed=42)  # type: ignore[arg-type]
+
+
+def test_policies() -> None:
+    assert drop_fractions(_undersample_params("none", happy=0.5)) == {}
+    assert drop_fractions(_undersample_params("reference", happy=0.5)) == REFERENCE_FRACTIONS
+    assert drop_fractions(_undersample_params("custom", happy=0.5))["happy"] == 0.5
+
+
+def test_no_policy_keeps_every_row() -> None:
+    targets = random_faces(5).targets
+    np.testing.assert_array_equal(undersample(targets, {}, 42), np.arange(35))
+
+
+def _smote_params(enabled: bool = True, neighbors: int = 3, target_fraction: float = 1.0) -> SmoteParams:
+    return SmoteParams(enabled=enabled, neighbors=neighbors, target_fraction=target_fraction, seed=42)
+
+
+def test_smote_fills_up_and_keeps_the_originals() -> None:
+    faces = random_faces(10)
+    faces = faces.select(np.r_[0:10, 10:15, 20:70])  # disgust has 5, the others 10
+    balanced = balance(faces, _smote_params())
+    assert np.bincount(balanced.targets).tolist() == [10] * 7
+    np.testing.assert_array_equal(balanced.images[: len(faces)], faces.images)
+    new = balanced.labels[balanced.labels["synthetic"]]
+    assert set(new["expression"]) == {"disgust"}
+    assert set(new["source"]) == {"smote"}
+    # A synthetic face lies between two faces of its class, so within their range at every pixel.
+    disgust = faces.images[faces.targets == CODE["disgust"]]
+    synthetic = balanced.images[len(faces) :]
+    assert (synthetic >= disgust.min(0)).all()
+    assert (synthetic <= disgust.max(0)).all()
+    np.testing.assert_array_equal(balance(faces, _smote_params()).images, balanced.images)
+
+
+def test_smote_target_fraction() -> None:
+    faces = random_faces(10).select(np.r_[0:10, 10:14, 20:70])
+    balanced = balance(faces, _smote_params(target_fraction=0.6))
+    assert np.bincount(balanced.targets).tolist() == [10, 6, 10, 10, 10, 10, 10]
+
+
+def test_smote_switched_off() -> None:
+    faces = random_faces(4)
+    assert balance(faces, _smote_params(enabled=False)) is faces
+
+
+def test_too_few_faces_for_smote() -> None:
+    faces = random_faces(10).select(np.r_[0:10, 10:13, 20:70])
+    with pytest.raises(UserError, match=r"3 of disgust. Lower smote.neighbors"):
+        balance(faces, _smote_params(neighbors=3))

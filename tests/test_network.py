@@ -1,0 +1,291 @@
+"""Networks, augmentation, training: pinned sizes, two phases that really differ, resuming without a gap."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from src.errors import UserError
+from src.faceset import FaceSet
+from src.network.augmentation import FaceAugmentation
+from src.network.backbones import build_network, resolve_spec
+from src.network.checkpoints import load_state
+from src.network.exporting import build_classifier, export_model
+from src.network.saving import load_trained, save_trained
+from src.network.temperature import fit_temperature
+from src.network.tracking import Tracker
+from src.network.training import FaceBatches, TrainingRun, plan_phases, train_network
+from src.network.weights import load_initial_weights, resolve_weights, write_weights
+from src.params import AugmentationParams, TrainParams, load_params
+from tests.conftest import ROOT, random_faces
+
+BACKBONES = ("compact", "cnn", "mobilenetv2", "vgg16", "resnet50", "efficientnetb2")
+OFF = AugmentationParams(rotation=0, shift=0, zoom=0, flip=False, brightness=0, contrast=0, erasing=0)
+
+
+def _params(**changes: object) -> TrainParams:
+    """The committed parameters, made short: one epoch of the small cnn."""
+    base = {"backbone": "cnn", "epochs": 1, "frozen_epochs": 1, "batch_size": 16, "learning_rate": 0.01}
+    return dataclasses.replace(load_params(ROOT / "params.yaml").train, **{**base, **changes})  # type: ignore[arg-type]
+
+
+def _sets() -> tuple[FaceSet, FaceSet]:
+    return random_faces(8), random_faces(3, seed=1)
+
+
+@pytest.mark.parametrize(("backbone", "count"), [("cnn", 551_687), ("compact", 2_642_359)])
+def test_parameter_count(backbone: str, count: int) -> None:
+    assert build_network(resolve_spec(_params(backbone=backbone), 48)).count_params() == count
+
+
+def test_defaults_of_each_backbone() -> None:
+    assert resolve_spec(_params(backbone="vgg16"), 48).input_size == 96
+    assert resolve_spec(_params(backbone="vgg16", input_size=64), 48).input_size == 64
+    assert resolve_weights(_params(backbone="vgg16", weights="auto")) == "imagenet"
+    assert resolve_weights(_params(backbone="compact", weights="auto")) == "none"
+    with pytest.raises(UserError, match="no ImageNet weights for train.backbone=cnn"):
+        resolve_weights(_params(backbone="cnn", weights="imagenet"))
+
+
+def test_preprocessing_matches_keras_applications() -> None:
+    """Grey levels reach every ImageNet backbone as `preprocess_input` would send them."""
+    face = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 1)).astype(np.float32)
+    rgb = np.repeat(face, 3, axis=-1)
+    for backbone, module in (("mobilenetv2", "mobilenet_v2"), ("vgg16", "vgg16"), ("resnet50", "resnet50")):
+        network = build_network(resolve_spec(_params(backbone=backbone, input_size=48), 48))
+        before = keras.Model(network.input, network.get_layer("grey_to_rgb").output)
+        expected = getattr(keras.applications, module).preprocess_input(rgb.copy())
+        np.testing.assert_allclose(before(face), expected, atol=1e-3, err_msg=backbone)
+    network = build_network(resolve_spec(_params(backbone="efficientnetb2", input_size=48), 48))
+    before = keras.Model(network.input, network.get_layer("grey_to_rgb").output)
+    expected = (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(np.asarray(before(face)) / 255, expected, atol=1e-4)
+
+
+def test_augmentation_is_off_outside_training_and_when_all_is_zero() -> None:
+    faces = random_faces(4).images.astype(np.float32)[..., None]
+    strong = dataclasses.replace(_params().augmentation, erasing=1.0)
+    np.testing.assert_array_equal(FaceAugmentation(strong, 1)(faces, training=False), faces)
+    np.testing.assert_allclose(FaceAugmentation(OFF, 1)(faces, training=True), faces, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rotation", 20.0),
+        ("shift", 0.2),
+        ("zoom", 0.3),
+        ("flip", True),
+        ("brightness", 0.2),
+        ("contrast", 0.4),
+        ("erasing", 1.0),
+    ],
+)
+def test_each_augmentation_changes_faces_and_keeps_their_range(name: str, value: float) -> None:
+    faces = random_faces(4).images.astype(np.float32)[..., None]
+    changed = np.asarray(FaceAugmentation(dataclasses.replace(OFF, **{name: value}), 1)(faces, training=True))
+    assert changed.shape == faces.shape
+    assert (np.abs(changed - faces).max((1, 2, 3)) > 1).mean() > 0.3
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+
+
+def test_flip_mirrors_about_half_of_the_faces_exactly() -> None:
+    faces = random_faces(20).images.astype(np.float32)[..., None]
+    flipped = np.asarray(FaceAugmentation(dataclasses.replace(OFF, flip=True), 1)(faces, training=True))
+    same = np.abs(flipped - faces).max((1, 2, 3)) < 0.01
+    mirrored = np.abs(flipped - faces[:, :, ::-1]).max((1, 2, 3)) < 0.01
+    assert (same | mirrored).all()
+    assert 0.3 < mirrored.mean() < 0.7
+
+
+def test_batches_cover_the_set_and_balance_the_classes() -> None:
+    faces = random_faces(8).select(np.r_[0:8, 8:10, 16:56])
+    batches = FaceBatches(faces, _params(batch_size=5, class_weights="balanced"), (1,))
+    targets = np.concatenate([batches[i][1] for i in range(len(batches))]).argmax(1)
+    weights = np.concatenate([batches[i][2] for i in range(len(batches))])
+    np.testing.assert_array_equal(np.bincount(targets), np.bincount(faces.targets))
+    totals = np.bincount(targets, weights)
+    np.testing.assert_allclose(totals, totals[0], rtol=1e-5)
+
+
+def test_mixup_blends_faces_and_targets_alike() -> None:
+    batches = FaceBatches(random_faces(8), _params(mixup=0.4), (1,))
+    faces, targets, _ = batches[0]
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    # random_faces: mean grey = 29.5 + 25 * class, so the mean of a blend follows its targets.
+    np.testing.assert_allclose(faces.mean((1, 2, 3)), 29.5 + 25 * (targets @ np.arange(7)), atol=1.5)
+
+
+def test_phase_one_freezes_the_backbone_and_phase_two_moves_it(tmp_path: Path) -> None:
+    """Reference 1 wrote `Trainable` for `trainable` and never unfroze its backbone."""
+    train, validation = _sets()
+    base = _params(backbone="mobilenetv2", input_size=32, weights="none")
+    start = TrainingRun(base, 48, tmp_path / "none", Tracker({}))
+    write_weights(start.network, tmp_path / "start.npz")
+    params = dataclasses.replace(base, weights=str(tmp_path / "start.npz"))
+    run = TrainingRun(params, 48, tmp_path / "state", Tracker({}))
+    assert [phase.name for phase in run.phases] == ["frozen", "fine-tune"]
+    backbone, logits = run.network.get_layer("backbone"), run.network.get_layer("logits")
+    kernels = [v for v in backbone.weights if v.path.endswith("kernel")]
+    before = [np.asarray(kernel) for kernel in kernels]
+    head_before = np.asarray(logits.kernel)
+    statistics = [np.asarray(v) for v in backbone.weights if "moving_mean" in v.path]
+
+    data = (validation.images.astype(np.float32)[..., None], np.eye(7)[validation.targets])
+    run._fit_phase(0, 0, train, data)
+    for kernel, value in zip(kernels, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(kernel), value)
+    for variable, value in zip([v for v in backbone.weights if "moving_mean" in v.path], statistics, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable), value)
+    assert np.abs(np.asarray(logits.kernel) - head_before).max() > 0
+
+    run._fit_phase(1, 0, train, data)
+    assert all(np.abs(np.asarray(kernel) - value).max() > 0 for kernel, value in zip(kernels, before, strict=True))
+
+
+def test_a_random_backbone_has_no_frozen_phase() -> None:
+    assert [phase.name for phase in plan_phases(_params(), pretrained=False)] == ["scratch"]
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    cnn = resolve_spec(_params(), 48)
+    write_weights(build_network(cnn), tmp_path / "cnn.npz")
+    compact = resolve_spec(_params(backbone="compact"), 48)
+    with pytest.raises(UserError, match="do not fit the network compact"):
+        load_initial_weights(build_network(compact), compact, str(tmp_path / "cnn.npz"))
+    with pytest.raises(UserError, match="not a file"):
+        load_initial_weights(build_network(cnn), cnn, str(tmp_path / "absent.npz"))
+
+
+def test_failed_imagenet_download_says_what_to_do(tmp_path: Path) -> None:
+    code = (
+        "from src.network.backbones import *; from src.network.weights import *; from src.params import load_params; import dataclasses;"
+        "p = dataclasses.replace(load_params().train, backbone='mobilenetv2'); s = resolve_spec(p, 48);"
+        "load_initial_weights(build_network(s), s, resolve_weights(p))"
+    )
+    closed = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **closed}, capture_output=True, text=True
+    )
+    assert "ImageNet weights of mobilenetv2 could not be downloaded" in result.stderr
+    assert "train.weights=none" in result.stderr
+
+
+def test_same_seed_same_weights_and_history(tmp_path: Path) -> None:
+    train, validation = _sets()
+    params = _params(epochs=2, mixup=0.2)
+    first, second, third = (
+        train_network(train, validation, dataclasses.replace(params, seed=seed), tmp_path / str(index), Tracker({}))
+        for index, seed in enumerate((1, 1, 2))
+    )
+    assert first.history == second.history != third.history
+    save_trained(tmp_path / "first", first)
+    save_trained(tmp_path / "second", second)
+    for name in ("network.npz", "network.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+_KILLED = """
+import sys, dataclasses
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.test_network import _params, _sets
+from src.network.tracking import Tracker
+from src.network.training import train_network
+train_network(*_sets(), _params(epochs=30), Path({state!r}), Tracker({{}}))
+"""
+
+
+def test_killed_training_continues_without_a_gap(tmp_path: Path) -> None:
+    """kill -9 in the middle; what follows equals the run that nobody killed, to the last bit."""
+    state = tmp_path / "state"
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED.format(root=str(ROOT), state=str(state))],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        reached = load_state(state)
+        if reached and len(reached.history) >= 2:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = load_state(state)
+    assert reached is not None
+    assert 2 <= len(reached.history) < 30
+    train, validation = _sets()
+    resumed = train_network(train, validation, _params(epochs=30), state, Tracker({}))
+    undisturbed = train_network(train, validation, _params(epochs=30), tmp_path / "other", Tracker({}))
+    assert [row["epoch"] for row in resumed.history] == list(range(1, 31))
+    assert resumed.history == undisturbed.history
+    for one, other in zip(resumed.network.get_weights(), undisturbed.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_divergence_is_an_error(tmp_path: Path) -> None:
+    train, validation = _sets()
+    with pytest.raises(UserError, match="Lower train.learning_rate"):
+        train_network(
+            train, validation, _params(learning_rate=10.0, schedule="constant", epochs=3), tmp_path, Tracker({})
+        )
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "plateau"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_schedules_and_early_stopping(tmp_path: Path, schedule: str, optimizer: str) -> None:
+    train, validation = _sets()
+    params = _params(
+        schedule=schedule, optimizer=optimizer, epochs=4, early_stopping=1, learning_rate=0.0, precision="float32"
+    )
+    trained = train_network(train, validation, params, tmp_path, Tracker({}))
+    assert len(trained.history) == 2  # a rate of zero never improves, so patience ends it
+    assert trained.report["kept_epoch"] == 1
+
+
+def test_temperature_recovers_a_known_one() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20_000, 7)) * 2
+    probabilities = softmax(logits, axis=1)
+    targets = (probabilities.cumsum(1) > generator.random((len(logits), 1))).argmax(1)
+    assert fit_temperature(logits * 3, targets) == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_exports_agree_with_keras(tmp_path: Path, backbone: str) -> None:
+    """Weights and statistics away from their initial values, so that a converter's mistake would show."""
+    spec = resolve_spec(_params(backbone=backbone, input_size=32 if backbone not in ("cnn", "compact") else "auto"), 48)
+    network = build_network(spec)
+    generator = np.random.default_rng(0)
+    for variable in network.weights:
+        value = np.asarray(variable)
+        noise = generator.normal(size=value.shape) * 0.05
+        variable.assign(value + np.abs(noise) if "variance" in variable.path else value + noise)
+    save_trained(
+        tmp_path / "trained", dataclasses.make_dataclass("T", ["network", "spec", "temperature"])(network, spec, 1.7)
+    )
+    trained = load_trained(tmp_path / "trained")
+    faces = random_faces(2).images
+    report = export_model(trained, faces, 0.1, 0.4, tmp_path)
+    assert report["onnx"]["agrees_with_keras"]
+    assert report["tflite"]["agrees_with_keras"]
+    probabilities = build_classifier(trained).predict(faces[..., None], verbose=0)
+    assert np.ptp(probabilities, axis=0).max() > 1e-3, "the network answers the same to every face"
+
+
+def test_damaged_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dvc repro train"):
+        load_trained(tmp_path)
+    (tmp_path / "network.json").write_text(json.dumps({"spec": {}}))
+    with pytest.raises(UserError, match="damaged"):
+        load_trained(tmp_path)

@@ -1,0 +1,146 @@
+"""Nothing leaks between splits: no photo and no copy straddles, and the usage is FER2013's own."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.errors import UserError
+from src.expressions import EXPRESSIONS
+from src.faceset import FaceSet
+from src.params import SplitParams
+from src.preparation.copies import find_copies
+from src.preparation.splitting import assign_splits, split_faces
+
+
+def _params(protocol: str = "official", remove_copies: bool = True) -> SplitParams:
+    return SplitParams(protocol=protocol, remove_copies=remove_copies, copy_similarity=0.65, seed=42)  # type: ignore[arg-type]
+
+
+def _pictures(count: int, seed: int = 0) -> np.ndarray:
+    """Smooth random pictures, each unlike the others; uint8 `(N, 48, 48)`."""
+    generator = np.random.default_rng(seed)
+    noise = generator.normal(size=(count, 48, 48)).astype(np.float32)
+    smooth = np.stack(
+        [cv2.GaussianBlur(image, (0, 0), 1.5) + 3 * cv2.GaussianBlur(image, (0, 0), 6) for image in noise]
+    )
+    low, high = smooth.min((1, 2), keepdims=True), smooth.max((1, 2), keepdims=True)
+    return np.rint((smooth - low) / (high - low) * 215 + 20).astype(np.uint8)
+
+
+def _faces(per_usage: int = 21, photos: int = 60) -> FaceSet:
+    """FER2013-like faces of every usage and class, then ExpW-like ones, three to a photo."""
+    rows = []
+    for usage in ("Training", "PublicTest", "PrivateTest"):
+        for number in range(per_usage):
+            name = f"fer2013/{usage}_{number:03d}"
+            rows.append((name, "fer2013", usage, EXPRESSIONS[number % 7], name))
+    for number in range(photos * 3):
+        photo = f"expw/{number // 3:03d}.jpg"
+        rows.append((f"{photo}#{number % 3}", "expw", "", EXPRESSIONS[(number // 3 + number % 3) % 7], photo))
+    labels = pd.DataFrame(rows, columns=["image_name", "source", "usage", "expression", "group"])
+    labels["copy_of"], labels["synthetic"] = "", False
+    return FaceSet(_pictures(len(rows)), labels)
+
+
+def test_unlike_pictures_are_not_copies() -> None:
+    assert len(find_copies(_pictures(200), 0.65).first) == 0
+
+
+def _change(image: np.ndarray, how: str) -> np.ndarray:
+    if how == "exact":
+        return image
+    if how == "mirrored":
+        return image[:, ::-1]
+    if how == "jpeg":
+        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
+    if how == "brighter":
+        return np.clip(image * 0.8 + 45, 0, 255).astype(np.uint8)
+    if how == "shifted":
+        return cv2.copyMakeBorder(image[2:, 1:], 0, 2, 1, 0, cv2.BORDER_REPLICATE)
+    return cv2.imdecode(cv2.imencode(".jpg", image[:, ::-1])[1], cv2.IMREAD_GRAYSCALE)  # mirrored and recompressed
+
+
+@pytest.mark.parametrize("how", ["exact", "mirrored", "jpeg", "brighter", "shifted", "mirrored jpeg"])
+def test_copy_is_found(how: str) -> None:
+    pictures = _pictures(50)
+    pictures[40] = _change(pictures[7], how)
+    pairs = find_copies(pictures, 0.65)
+    assert (pairs.first.tolist(), pairs.second.tolist()) == ([7], [40])
+    assert pairs.mirrored.tolist() == [how.startswith("mirrored")]
+    assert (pairs.similarity[0] == 1) == (how in ("exact", "mirrored"))
+
+
+def test_blank_pictures_are_exact_copies_only() -> None:
+    pictures = np.zeros((4, 48, 48), np.uint8)
+    pictures[2:] = 128
+    pairs = find_copies(pictures, 0.65)
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(0, 1), (2, 3)]
+
+
+def test_official_split_follows_usage_and_photos() -> None:
+    faces = _faces()
+    split = split_faces(faces, _params())
+    usages = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
+    groups = []
+    for name, part in split.parts.items():
+        fer2013 = part.labels[part.labels["source"] == "fer2013"]
+        assert set(fer2013["usage"]) == {usages[name]}
+        groups.append(set(part.labels["group"]))
+        share = (part.labels["source"] == "expw").sum() / 180
+        assert share == pytest.approx({"train": 0.7, "validation": 0.15, "test": 0.15}[name], abs=0.06)
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+def test_random_split_is_60_20_20_by_group() -> None:
+    split = split_faces(_faces(), _params("random"))
+    total = sum(len(part) for part in split.parts.values())
+    assert len(split.parts["train"]) / total == pytest.approx(0.6, abs=0.05)
+    assert len(split.parts["test"]) / total == pytest.approx(0.2, abs=0.05)
+
+
+def test_split_does_not_depend_on_row_order() -> None:
+    labels = _faces().labels
+    shuffled = labels.sample(frac=1, random_state=1)
+    first = dict(zip(labels["image_name"], assign_splits(labels, "random", 42), strict=True))
+    second = dict(zip(shuffled["image_name"], assign_splits(shuffled, "random", 42), strict=True))
+    assert first == second
+
+
+@pytest.mark.parametrize("remove", [True, False], ids=["removed", "kept"])
+def test_the_test_picture_stays_and_its_copies_leave(remove: bool) -> None:
+    faces = _faces()
+    images = faces.images.copy()
+    train, validation, test = 0, 21, 42  # rows of one usage each
+    images[train] = images[validation] = images[test]
+    images[train + 1] = images[validation + 1]  # a copy without a test picture
+    images[train + 3] = images[train + 2]  # a copy within train leaks nothing
+    split = split_faces(FaceSet(images, faces.labels), _params(remove_copies=remove))
+    names = {name: set(part.labels["image_name"]) for name, part in split.parts.items()}
+    assert "fer2013/PrivateTest_000" in names["test"]
+    assert "fer2013/PublicTest_001" in names["validation"]
+    assert {"fer2013/Training_002", "fer2013/Training_003"} <= names["train"]
+    assert ("fer2013/PublicTest_000" in names["validation"]) == (not remove)
+    assert ("fer2013/Training_000" in names["train"]) == (not remove)
+    assert ("fer2013/Training_001" in names["train"]) == (not remove)
+    assert split.report["removed"] == ({"train": 2, "validation": 1, "test": 0} if remove else dict.fromkeys(names, 0))
+    test_rows = split.parts["test"].labels.set_index("image_name")
+    assert test_rows.loc["fer2013/PrivateTest_000", "copy_in_train"]
+    assert test_rows["copy_in_train"].sum() == 1
+    assert split.parts["train"].labels.set_index("image_name").loc["fer2013/Training_003", "copy_of"] == (
+        "fer2013/Training_002"
+    )
+
+
+def test_unknown_usage_is_an_error() -> None:
+    faces = _faces()
+    faces.labels.loc[0, "usage"] = "Trainig"
+    with pytest.raises(UserError, match="split.protocol=random"):
+        split_faces(faces, _params())
+
+
+def test_train_without_a_class_is_an_error() -> None:
+    faces = _faces()
+    keep = ~((faces.labels["expression"] == "disgust") & (faces.labels["usage"] != "PublicTest")).to_numpy()
+    with pytest.raises(UserError, match="no faces of disgust"):
+        split_faces(faces.select(keep), _params())
