@@ -39,8 +39,8 @@ def read_weights(network: keras.Model, path: Path) -> None:
     if found != expected:
         raise UserError(
             f"{path} holds {len(found)} arrays with {sum(value.size for value in values):,} numbers, which do not fit "
-            f"the network {network.name} ({len(expected)} arrays, {network.count_params():,} numbers). Use weights saved "
-            "from the same train.backbone, input_size and head_units, or train.weights=none."
+            f"the network {network.name} ({len(expected)} arrays, {network.count_params():,} numbers). Use weights "
+            "saved from the same train.backbone, input_size and head_units, or train.weights=none."
         )
     network.set_weights(values)
 
