@@ -20,7 +20,7 @@ from src.network.augmentation import FaceAugmentation
 from src.network.backbones import build_network, resolve_spec
 from src.network.checkpoints import load_state
 from src.network.exporting import build_classifier, export_model
-from src.network.saving import load_trained, save_trained
+from src.network.saving import TrainedNetwork, load_trained, save_trained
 from src.network.temperature import fit_temperature
 from src.network.tracking import Tracker
 from src.network.training import FaceBatches, TrainingRun, plan_phases, train_network
@@ -52,7 +52,7 @@ def test_defaults_of_each_backbone() -> None:
     assert resolve_spec(_params(backbone="vgg16", input_size=64), 48).input_size == 64
     assert resolve_weights(_params(backbone="vgg16", weights="auto")) == "imagenet"
     assert resolve_weights(_params(backbone="compact", weights="auto")) == "none"
-    with pytest.raises(UserError, match="no ImageNet weights for train.backbone=cnn"):
+    with pytest.raises(UserError, match=r"no ImageNet weights for train.backbone=cnn"):
         resolve_weights(_params(backbone="cnn", weights="imagenet"))
 
 
@@ -169,7 +169,8 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_failed_imagenet_download_says_what_to_do(tmp_path: Path) -> None:
     code = (
-        "from src.network.backbones import *; from src.network.weights import *; from src.params import load_params; import dataclasses;"
+        "import dataclasses; from src.network.backbones import *; from src.network.weights import *;"
+        "from src.params import load_params;"
         "p = dataclasses.replace(load_params().train, backbone='mobilenetv2'); s = resolve_spec(p, 48);"
         "load_initial_weights(build_network(s), s, resolve_weights(p))"
     )
@@ -235,7 +236,7 @@ def test_killed_training_continues_without_a_gap(tmp_path: Path) -> None:
 
 def test_divergence_is_an_error(tmp_path: Path) -> None:
     train, validation = _sets()
-    with pytest.raises(UserError, match="Lower train.learning_rate"):
+    with pytest.raises(UserError, match=r"Lower train.learning_rate"):
         train_network(
             train, validation, _params(learning_rate=10.0, schedule="constant", epochs=3), tmp_path, Tracker({})
         )
@@ -263,24 +264,20 @@ def test_temperature_recovers_a_known_one() -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_exports_agree_with_keras(tmp_path: Path, backbone: str) -> None:
-    """Weights and statistics away from their initial values, so that a converter's mistake would show."""
+    """Logits spread so that the answers differ from face to face, and a converter's mistake would show."""
     spec = resolve_spec(_params(backbone=backbone, input_size=32 if backbone not in ("cnn", "compact") else "auto"), 48)
     network = build_network(spec)
-    generator = np.random.default_rng(0)
-    for variable in network.weights:
-        value = np.asarray(variable)
-        noise = generator.normal(size=value.shape) * 0.05
-        variable.assign(value + np.abs(noise) if "variance" in variable.path else value + noise)
-    save_trained(
-        tmp_path / "trained", dataclasses.make_dataclass("T", ["network", "spec", "temperature"])(network, spec, 1.7)
-    )
-    trained = load_trained(tmp_path / "trained")
     faces = random_faces(2).images
+    logits = network.predict(faces[..., None].astype(np.float32), verbose=0)
+    head, spread = network.get_layer("logits"), 2 / logits.std(0)
+    head.set_weights([head.get_weights()[0] * spread, -logits.mean(0) * spread])
+    save_trained(tmp_path / "trained", TrainedNetwork(network, spec, 1.7))
+    trained = load_trained(tmp_path / "trained")
     report = export_model(trained, faces, 0.1, 0.4, tmp_path)
     assert report["onnx"]["agrees_with_keras"]
     assert report["tflite"]["agrees_with_keras"]
     probabilities = build_classifier(trained).predict(faces[..., None], verbose=0)
-    assert np.ptp(probabilities, axis=0).max() > 1e-3, "the network answers the same to every face"
+    assert np.ptp(probabilities, axis=0).max() > 0.1, "the network answers the same to every face"
 
 
 def test_damaged_model_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""Every direct dependency imports and does the one thing that the known broken combinations fail at.
+
+`pip check` passes on those combinations, so it proves nothing.
+"""
+
+import importlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+MODULES = {
+    "dvc": "dvc.repo",
+    "dvc-gdrive": "dvc_gdrive",
+    "tensorflow": "tensorflow",
+    "keras": "keras",
+    "opencv-python": "cv2",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "imbalanced-learn": "imblearn",
+    "wandb": "wandb",
+    "pyyaml": "yaml",
+    "matplotlib": "matplotlib",
+    "joblib": "joblib",
+    "tqdm": "tqdm",
+    "pillow": "PIL",
+    "onnx": "onnx",
+    "tf2onnx": "tf2onnx",
+    "onnxruntime": "onnxruntime",
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "kagglehub": "kagglehub",
+    "pydrive2": "pydrive2.fs",
+}
+# Named in requirements.in only to keep another package's version in bounds.
+BOUNDS_ONLY = {"backports-strenum"}
+
+
+def _names(file: str) -> list[str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return [match[1].lower() for line in lines if (match := re.match(r"([A-Za-z0-9._-]+?)(\[|=|>|<|$|\s)", line))]
+
+
+def test_every_direct_dependency_is_covered() -> None:
+    assert set(_names("requirements.in")) - BOUNDS_ONLY == set(MODULES)
+
+
+@pytest.mark.parametrize("package", MODULES)
+def test_dependency_imports(package: str) -> None:
+    importlib.import_module(MODULES[package])
+
+
+def test_lock_pins_every_direct_dependency_with_hashes() -> None:
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    locked = set(re.findall(r"^([a-z0-9._-]+)==\S+ \\\n    --hash=sha256:", text, re.MULTILINE))
+    assert set(_names("requirements.in")) <= locked
+    assert not re.search(r"https?://|--index-url|--find-links|file:", text)
+
+
+def test_signing_with_a_service_account_key_works() -> None:
+    """pyOpenSSL 25 and later dropped `sign`, with which PyDrive2 signs in to a service account."""
+    from OpenSSL import crypto
+
+    key = crypto.PKey()
+    key.generate_key(crypto.TYPE_RSA, 2048)
+    assert crypto.sign(key, b"text", "sha256")
+
+
+def test_haar_cascade_and_yunet_are_there() -> None:
+    import cv2
+
+    assert not cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml").empty()
+    assert hasattr(cv2, "FaceDetectorYN")
+
+
+def test_dvc_knows_google_drive() -> None:
+    result = subprocess.run([sys.executable, "-m", "dvc", "doctor"], cwd=ROOT, capture_output=True, text=True)
+    assert "gdrive" in result.stdout

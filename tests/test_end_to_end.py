@@ -1,0 +1,147 @@
+"""The whole pipeline on the bundled sample, as a user runs it: real DVC, real stages, one epoch, in a clone."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.classifier import Classifier
+from src.expressions import EXPRESSIONS
+from src.faceset import FaceSet
+from tests.conftest import ROOT
+
+ONE_EPOCH = ("train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95", "evaluate.bootstrap_samples=100")
+
+
+def _run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        command, cwd=folder, env={**os.environ, "WANDB_MODE": "disabled"}, capture_output=True, text=True
+    )
+    if check and result.returncode:
+        raise AssertionError(f"{command} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
+    return result
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user gets from `git clone`, changes not yet committed included, without any cache or data."""
+    folder = tmp_path_factory.mktemp("clone")
+    files = _run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.split("\0")
+    for name in filter(None, files):
+        source = ROOT / name
+        if source.is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / name)
+    _run(folder, "git", "init", "-q")
+    _run(folder, "git", "add", "-A")
+    _run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "clone")
+    _run(folder, "git", "config", "user.name", "t")
+    _run(folder, "git", "config", "user.email", "t@example.org")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experiment(clone: Path) -> str:
+    """Revision of one isolated experiment on the sample."""
+    settings = [word for setting in ("dataset=sample", *ONE_EPOCH) for word in ("-S", setting)]
+    _run(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *settings)
+    refs = _run(clone, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").stdout.split("\n")
+    return next(line.split()[0] for line in refs if line.endswith("/sample"))
+
+
+@pytest.fixture(scope="module")
+def results(clone: Path, experiment: str) -> Path:
+    """The experiment's metrics, plots, data and models."""
+    folder = clone.parent / "results"
+    folder.mkdir(exist_ok=True)
+    archive = subprocess.run(["git", "archive", experiment], cwd=clone, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    for path in ("data/interim", "data/processed", "models", "plots/faces"):
+        shutil.rmtree(folder / path, ignore_errors=True)
+        _run(clone, "dvc", "get", "-q", ".", path, "--rev", experiment, "-o", str(folder / path))
+    return folder
+
+
+def test_the_workspace_is_untouched(clone: Path, experiment: str) -> None:
+    assert _run(clone, "git", "status", "--porcelain").stdout == ""
+    assert "dataset: full" in (clone / "params.yaml").read_text()
+
+
+def test_every_split_holds_its_faces(results: Path) -> None:
+    groups = []
+    for name in ("train", "validation", "test"):
+        faces = FaceSet.load(results / "data/processed/split" / name)
+        assert faces.image_size == 48
+        assert set(faces.labels["source"]) == {"fer2013", "expw"}
+        groups.append(set(faces.labels["group"]))
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+def test_exports_answer_alike_and_carry_their_metadata(results: Path) -> None:
+    faces = FaceSet.load(results / "data/processed/split/test").images
+    answers = []
+    for name in ("model.onnx", "model.tflite"):
+        classifier = Classifier(results / "models/export" / name)
+        assert classifier.metadata.expressions == EXPRESSIONS
+        assert (classifier.metadata.image_size, classifier.metadata.margin) == (48, 0.1)
+        answers.append(classifier.predict(np.asarray(faces)))
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
+    np.testing.assert_allclose(answers[0].sum(1), 1, atol=1e-5)
+
+
+def test_metrics_are_those_of_the_exported_model(results: Path) -> None:
+    figures = json.loads((results / "metrics/evaluate.json").read_text())["test"]["all"]
+    test = FaceSet.load(results / "data/processed/split/test")
+    predicted = Classifier(results / "models/export/model.onnx").predict(np.asarray(test.images)).argmax(1)
+    assert figures["n"] == len(test)
+    assert figures["accuracy"] == pytest.approx((predicted == test.targets).mean(), abs=1e-5)
+    assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
+
+
+def test_history_has_one_row_per_epoch(results: Path) -> None:
+    with (results / "plots/history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "plots/confusion.png", "plots/per_class.png", "plots/reliability.png", "plots/learning_curves.png",
+        "plots/class_distribution.png", "plots/faces/mistakes.png", "plots/faces/copies.png",
+        "plots/faces/ingest_fer2013.png", "plots/faces/expw_boxes.png", "models/model_card.md",
+    ],
+)  # fmt: skip
+def test_output_is_there(results: Path, path: str) -> None:
+    assert (results / path).stat().st_size > 1000
+
+
+def test_a_second_repro_runs_nothing_and_a_changed_parameter_runs_its_stages_alone(
+    clone: Path, experiment: str
+) -> None:
+    settings = [word for setting in ("dataset=sample", *ONE_EPOCH) for word in ("-S", setting)]
+    _run(clone, "dvc", "exp", "run", "--name", "workspace", *settings)
+    again = _run(clone, "dvc", "repro").stdout
+    assert "Running stage" not in again
+    assert "up to date" in again
+    _run(clone, "dvc", "exp", "run", "-S", "export.uncertain_below=0.5", "--name", "threshold")
+    diff = _run(clone, "dvc", "metrics", "diff", "--json", experiment).stdout
+    assert "coverage" in diff
+    changed = json.loads(diff)["diff"] if "diff" in json.loads(diff) else json.loads(diff)
+    assert set(changed) == {"metrics/evaluate.json"}
+    shown = _run(clone, "dvc", "exp", "show", "--csv").stdout
+    assert "threshold" in shown
+    assert "sample" in shown
+    plots = _run(clone, "dvc", "plots", "diff", experiment, "-o", "plots_html").stdout
+    assert "index.html" in plots
+
+
+def test_full_data_missing_says_what_to_do(clone: Path) -> None:
+    result = _run(clone, "python", "-m", "src.datasets.download", "--check", check=False)
+    assert result.returncode == 1
+    assert "dvc add data/raw/full" in result.stderr
+    assert "Traceback" not in result.stderr
