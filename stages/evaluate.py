@@ -46,7 +46,6 @@ def main() -> None:
     plots.draw_learning_curves(PLOTS / "learning_curves.png", history)
     plots.draw_class_distribution(PLOTS / "class_distribution.png", distribution)
 
-    note = Path("data/raw", params.dataset, "fer2013.note.md")
     card = CardFacts(
         metadata=classifier.metadata,
         figures=figures,
@@ -55,7 +54,7 @@ def main() -> None:
         dataset=params.dataset,
         protocol=params.split.protocol,
         copies_removed=params.split.remove_copies,
-        fer2013_note=" ".join(note.read_text(encoding="utf-8").split()) if note.is_file() else "",
+        fer2013_note=report.read_data_note(Path("data/raw", params.dataset), "fer2013"),
         environment=f"ONNX Runtime {onnxruntime.__version__} and NumPy {numpy.__version__}, CPU",
     )
     with replace_file("models/model_card.md") as partial:

@@ -19,6 +19,7 @@ from sklearn import metrics as sklearn_metrics
 
 from src.classifier import METADATA_KEY, Classifier, ExportMetadata
 from src.evaluation.metrics import wilson_interval
+from src.evaluation.report import read_data_note
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet, write_class_distribution
 
@@ -118,7 +119,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which the stage has run once. Tests only read it."""
     folder = make_workspace(tmp_path_factory.mktemp("evaluate"))
     (folder / "data/raw/full").mkdir(parents=True)
-    (folder / "data/raw/full/fer2013.note.md").write_text("PrivateTest* is a stand-in.\n")
+    (folder / "data/raw/full/fer2013.dvc").write_text("outs:\n- md5: 0123.dir\n  path: fer2013\n")
+    (folder / "data/raw/full/fer2013.note.md").write_text("0123.dir\nPrivateTest* is a stand-in.\n")
     result = run_stage(folder)
     assert result.returncode == 0, result.stderr
     (folder / "stdout").write_text(result.stdout)
@@ -313,3 +315,12 @@ def test_bad_input_gives_one_message_and_touches_nothing(
     assert len(result.stderr.strip().splitlines()) == 1
     assert [word for word in words if word not in result.stderr] == []
     assert [name for name in OUTPUTS if (folder / name).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("md5", "expected"), [("0123.dir", "A remark."), ("4567.dir", "")], ids=["its data", "other data"]
+)
+def test_a_note_belongs_to_the_data_it_was_written_for(tmp_path: Path, md5: str, expected: str) -> None:
+    (tmp_path / "fer2013.note.md").write_text("0123.dir\nA\nremark.\n")
+    (tmp_path / "fer2013.dvc").write_text(f"outs:\n- md5: {md5}\n")
+    assert read_data_note(tmp_path, "fer2013") == expected

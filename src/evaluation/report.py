@@ -193,3 +193,16 @@ def _read_table(path: str | Path, columns: tuple[str, ...], stage: str) -> pd.Da
     if missing:
         raise UserError(f"{path} lacks the columns {missing}. {remedy}")
     return table
+
+
+def read_data_note(raw: str | Path, name: str) -> str:
+    """A remark on the data that must stand beside its figures, one line, or "".
+
+    `<raw>/<name>.note.md` holds the md5 that `dvc add` gave the data, then the remark. The remark counts only while
+    `<raw>/<name>.dvc` names that md5: other data in its place does not inherit it.
+    """
+    note, tracked = Path(raw, f"{name}.note.md"), Path(raw, f"{name}.dvc")
+    if not (note.is_file() and tracked.is_file()):
+        return ""
+    md5, _, text = note.read_text(encoding="utf-8").partition("\n")
+    return " ".join(text.split()) if md5.strip() in tracked.read_text(encoding="utf-8") else ""
