@@ -1,4 +1,4 @@
-"""Read-only view of a folder, a zip or a tar of files, with everything untrusted checked at the door.
+"""Read-only view of a folder, a zip or a .tar.gz of files, with everything untrusted checked at the door.
 
 `open_tree(path)` lists the files by their safe, slash-separated names and reads them one by one; nothing
 is ever unpacked to disk. Refused, with a UserError: names that leave the tree (absolute, `..`, drive
@@ -27,7 +27,7 @@ from src.errors import UserError
 MAX_TOTAL_BYTES = 24 * 2**30
 MAX_FILE_BYTES = 64 * 2**20  # of one file read whole
 MAX_FILES = 2_000_000
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz")
 
 DAMAGE = (  # what the archive readers of the standard library raise on broken input
     zipfile.BadZipFile,
@@ -202,18 +202,15 @@ class _CautiousReader(io.BufferedReader):
 
 
 class TarTree(FileTree):
-    """Files of a tar, compressed or not. Meant to be read in storage order: going back starts anew."""
+    """Files of a .tar.gz. Meant to be read in storage order: going back starts anew."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._entries: dict[str, tarfile.TarInfo] = {}
         total = 0
         try:
-            compressed = path.open("rb")
-            is_gzip = compressed.read(2) == b"\x1f\x8b"
-            compressed.seek(0)
-            stream = gzip.GzipFile(fileobj=compressed) if is_gzip else compressed
-            self._tar = tarfile.open(fileobj=_CautiousReader(stream), mode="r:")  # noqa: SIM115
+            stream = _CautiousReader(gzip.GzipFile(path, "rb"))
+            self._tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
             for entry in self._tar:  # in storage order; sizes are checked before the content is passed over
                 total += entry.size
                 _check_extent(path, len(self._entries), total)
@@ -265,7 +262,7 @@ def _check_extent(path: Path, files: int, total_bytes: int) -> None:
 
 
 def open_tree(path: str | Path) -> FileTree:
-    """Open a folder, zip or tar. Raises UserError when it is damaged, unsafe or too large."""
+    """Open a folder, .zip or .tar.gz. Raises UserError when it is damaged, unsafe or too large."""
     path = Path(path)
     if path.is_dir():
         return FolderTree(path)

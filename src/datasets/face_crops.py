@@ -21,7 +21,7 @@ from src.datasets.photos import PhotoError, PhotoFolder, decode, read_header
 
 # A shrunk photo must still show each face at this multiple of the size of its crop. Measured on 3,430 ExpW
 # photos at 48 px, mean absolute difference to crops from the full photo, in grey levels:
-# 1.0 -> 2.8, 1.25 -> 1.6, 1.5 -> 1.1, 2.0 -> 0.6; the times of the first three are equal within 3 %.
+# 1.0 -> 2.8, 1.25 -> 1.6, 1.5 -> 1.1, 2.0 -> 0.6; processor time of the first three differs by about 5 %.
 RESERVE = 1.5
 _PHOTOS_PER_TASK = 32
 

@@ -1,0 +1,297 @@
+"""ExpW: every layout gives the same table, boxes are clipped, every unusable row is counted or stops the stage."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.datasets.expw import find_expw, load_expw
+from src.errors import UserError
+from src.expressions import EXPRESSIONS
+from tests.raw_data import (
+    PHOTO_HEIGHT,
+    PHOTO_WIDTH,
+    bomb_bytes,
+    contents,
+    encode,
+    expw_files,
+    expw_lines,
+    expw_photos,
+    huge_jpeg,
+    tar_bytes,
+    texture,
+    write_files,
+    zip_bytes,
+)
+
+RunStage = Callable[..., subprocess.CompletedProcess[str]]
+
+FILES = expw_files()
+LABELS = FILES["label.lst"]
+PHOTOS = {name: content for name, content in FILES.items() if name != "label.lst"}  # origin/...
+LAYOUTS = {
+    "folder": FILES,
+    "origin/origin": {"label.lst": LABELS, **{f"origin/{name}": PHOTOS[name] for name in PHOTOS}},
+    "label/label.lst": {"label/label.lst": LABELS, **PHOTOS},
+    "zip": {"expw.zip": zip_bytes(FILES)},
+    "zip with top folder": {"archive.zip": zip_bytes({f"ExpW/data/{name}": FILES[name] for name in FILES})},
+    "label.lst beside origin.zip": {"label/label.lst": LABELS, "origin.zip": zip_bytes(PHOTOS)},
+    "photos at the top of origin.zip": {"label.lst": LABELS, "origin.zip": zip_bytes(expw_photos())},
+    "two zips": {"label.zip": zip_bytes({"label.lst": LABELS}), "origin.zip": zip_bytes(PHOTOS)},
+    "other pictures elsewhere": {**FILES, "aligned/photo_0.jpg": b"x", "readme.png": b"x"},
+    "unpacked 7z parts still there": {**FILES, "origin.7z.001": b"x", "origin.7z.002": b"x"},
+    "label list twice": {**FILES, "label/label.lst": LABELS},
+    "zip in another order": {"expw.zip": zip_bytes(dict(reversed(FILES.items())))},
+    "Windows line ends": {**FILES, "label.lst": LABELS.replace(b"\n", b"\r\n")},
+}
+
+
+def load(folder: Path, files: dict[str, bytes], max_bad_fraction: float = 0.0) -> tuple[pd.DataFrame, dict]:
+    write_files(folder, files)
+    return load_expw(folder, 0.0, max_bad_fraction)[:2]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_table(tmp_path: Path, layout: str) -> None:
+    table, report = load(tmp_path, LAYOUTS[layout])
+    assert (report["rows_read"], report["faces"], report["photos"]) == (28, 28, 14)
+    assert report["skipped"]["total"] == report["boxes_clipped_to_photo"] == 0
+    assert table.iloc[3].to_dict() == {
+        "image_name": "expw/photo_1.jpg#1",
+        "photo": "photo_1.jpg",
+        "x": 70,
+        "y": 11,
+        "width": 50,
+        "height": 51,
+        "confidence": 5.5,
+        "expression": EXPRESSIONS[4],
+        "group": "expw/photo_1.jpg",
+    }
+
+
+def with_line(line: str, photos: dict[str, bytes] | None = None) -> dict[str, bytes]:
+    """The usual files with one more face."""
+    return {**FILES, "label.lst": LABELS + line.encode() + b"\n", **(photos or {})}
+
+
+# top left right bottom
+CLIPPED = {
+    "left": ("10 -5 40 50", (0, 10, 40, 40)),
+    "top": ("-7 10 40 50", (10, 0, 30, 50)),
+    "right": ("10 100 170 50", (100, 10, 60, 40)),
+    "bottom": ("90 10 40 130", (10, 90, 30, 30)),
+    "every side": ("-9 -9 999 999", (0, 0, PHOTO_WIDTH, PHOTO_HEIGHT)),
+}
+
+
+@pytest.mark.parametrize("side", CLIPPED)
+def test_box_across_the_edge_is_clipped_and_kept(tmp_path: Path, side: str) -> None:
+    box, expected = CLIPPED[side]
+    table, report = load(tmp_path, with_line(f"photo_0.jpg 7 {box} 50.0 3"))
+    assert tuple(table.iloc[-1][["x", "y", "width", "height"]]) == expected
+    assert report["boxes_clipped_to_photo"] == 1
+    assert report["skipped"]["total"] == 0
+
+
+BAD: dict[str, tuple[dict[str, bytes], str]] = {
+    "box inverted": (with_line("photo_0.jpg 7 50 10 40 20 50.0 3"), "box inverted"),
+    "box empty": (with_line("photo_0.jpg 7 20 10 10 50 50.0 3"), "box empty"),
+    "box right of the photo": (with_line("photo_0.jpg 7 10 160 200 50 50.0 3"), "box outside the photo"),
+    "box above the photo": (with_line("photo_0.jpg 7 -50 10 40 0 50.0 3"), "box outside the photo"),
+    "photo missing": (with_line("photo_99.jpg 0 10 10 40 50 50.0 3"), "photo missing"),
+    "label 7": (with_line("photo_0.jpg 7 10 10 40 50 50.0 7"), "label is not 0..6"),
+    "label happy": (with_line("photo_0.jpg 7 10 10 40 50 50.0 happy"), "label is not 0..6"),
+    "seven columns": (with_line("photo_0.jpg 7 10 10 40 50 3"), "not 8 columns"),
+    "nine columns": (with_line("photo_0.jpg 7 10 10 40 50 50.0 3 1"), "not 8 columns"),
+    "coordinate abc": (with_line("photo_0.jpg 7 abc 10 40 50 50.0 3"), "not a whole number"),
+    "coordinate of 5,000 digits": (with_line(f"photo_0.jpg 7 {'9' * 5000} 10 40 50 50.0 3"), "not a whole number"),
+    "confidence nan": (with_line("photo_0.jpg 7 10 10 40 50 nan 3"), "confidence is not a number"),
+    "../ in the photo name": (
+        with_line("../photo_0.jpg 7 10 10 40 50 50.0 3"),
+        "photo name points outside the photo folder",
+    ),
+    "absolute photo name": (
+        with_line("/etc/photo_0.jpg 7 10 10 40 50 50.0 3"),
+        "photo name points outside the photo folder",
+    ),
+    "face twice": (with_line(expw_lines()[0]), "photo and face number used twice"),
+    "text named .jpg": (
+        with_line("text.jpg 0 10 10 40 50 50.0 3", {"origin/text.jpg": b"this is text"}),
+        "photo unreadable",
+    ),
+    "30,000 x 30,000 photo": (
+        with_line("huge.jpg 0 10 10 40 50 50.0 3", {"origin/huge.jpg": huge_jpeg()}),
+        "photo too large",
+    ),
+    "10,000 x 10,000 photo": (
+        with_line("huge.jpg 0 10 10 40 50 50.0 3", {"origin/huge.jpg": huge_jpeg(10_000)}),
+        "photo too large",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_row_is_skipped_and_counted(tmp_path: Path, case: str) -> None:
+    files, reason = BAD[case]
+    table, report = load(tmp_path, files, max_bad_fraction=0.05)
+    assert report["rows_read"] == 29
+    assert len(table) == 28
+    assert report["skipped"]["by_reason"] == {reason: 1}
+    assert report["skipped"]["examples"][reason][0].startswith("line 29: ")
+
+
+def test_faces_of_low_confidence_are_left_out_but_not_bad(tmp_path: Path) -> None:
+    write_files(tmp_path, FILES)
+    table, report, _ = load_expw(tmp_path, confidence_min=20.0, max_bad_fraction=0.0)
+    assert report["below_confidence_min"] == 8
+    assert len(table) == 20
+    assert table["confidence"].min() >= 20
+    assert report["skipped"]["total"] == 0
+
+
+def test_exif_orientation_does_not_swap_the_sides(tmp_path: Path) -> None:
+    """The boxes of ExpW refer to the pixels as stored."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6: rotated by 90°
+    photo = encode(texture(PHOTO_HEIGHT, PHOTO_WIDTH, 1))
+    turned = photo[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + photo[2:]
+    table, report = load(tmp_path, with_line("turned.jpg 0 10 100 159 110 50.0 3", {"origin/turned.jpg": turned}))
+    assert report["boxes_clipped_to_photo"] == 0
+    assert table.iloc[-1]["width"] == 59
+
+
+FATAL: dict[str, tuple[dict[str, bytes], list[str]]] = {
+    **{
+        f"too many bad rows, {case}": (files, [reason, "line 29", "ingest_expw.max_bad_fraction"])
+        for case, (files, reason) in BAD.items()
+        if case
+        in (
+            "box inverted",
+            "box empty",
+            "box right of the photo",
+            "photo missing",
+            "label 7",
+            "../ in the photo name",
+            "absolute photo name",
+            "text named .jpg",
+            "30,000 x 30,000 photo",
+        )
+    },
+    "truncated zip": ({"expw.zip": zip_bytes(FILES)[:-300]}, ["expw.zip", "cut short", "Download"]),
+    "7z parts": (
+        {"label.lst": LABELS, "data/origin.7z.001": b"x", "data/origin.7z.002": b"x"},
+        ["7z x origin.7z.001", "data/raw/full/expw/data"],
+    ),
+    "one 7z": ({"label.lst": LABELS, "origin.7z": b"x"}, ["7z x origin.7z"]),
+    "no label.lst": (PHOTOS, ["no label.lst", "beside the photos"]),
+    "no photos": ({"label.lst": LABELS}, ["holds no photos", "src.datasets.download expw"]),
+    "two different label lists": ({**FILES, "b/label.lst": b"x"}, ["label.lst, b/label.lst", "Remove"]),
+    "two photo folders": (
+        {"label.lst": LABELS, "a/photo.jpg": b"x", "b/photo.jpg": b"x"},
+        ["several folders: a, b", "named origin"],
+    ),
+    "photos in a tar": ({"label.lst": LABELS, "origin.tar.gz": tar_bytes(PHOTOS)}, ["origin.tar.gz", "tar -xf"]),
+    "empty label.lst": ({**FILES, "label.lst": b"\n\n"}, ["label.lst is empty"]),
+    "binary label.lst": ({**FILES, "label.lst": os.urandom(4000)}, ["cannot be used", "not 8 columns"]),
+    "class without faces": (
+        {**FILES, "label.lst": "\n".join(line for line in expw_lines() if not line.endswith(" 2")).encode()},
+        ["no usable face of fear"],
+    ),
+    "member outside the zip": ({"expw.zip": zip_bytes({**FILES, "../evil.jpg": b"x"})}, ["points outside"]),
+    "zip bomb": ({"expw.zip": bomb_bytes()}, ["would unpack to 52.0 GiB"]),
+    "empty folder": ({}, ["holds no photos"]),
+}
+
+
+THROUGH_THE_STAGE = [
+    case
+    for case in FATAL
+    if case.startswith("too many")
+    or case
+    in (
+        "truncated zip",
+        "7z parts",
+        "no label.lst",
+        "class without faces",
+        "member outside the zip",
+        "zip bomb",
+        "empty folder",
+    )
+]
+
+
+@pytest.mark.parametrize("case", [case for case in FATAL if case not in THROUGH_THE_STAGE])
+def test_unusable_data_is_one_clear_error(tmp_path: Path, case: str) -> None:
+    files, words = FATAL[case]
+    write_files(tmp_path, files)
+    with pytest.raises(UserError) as caught:
+        load_expw(tmp_path, 0.0, 0.02)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("case", THROUGH_THE_STAGE)
+def test_stage_stops_with_one_message_and_earlier_outputs_stay(tmp_path: Path, run_stage: RunStage, case: str) -> None:
+    files, words = FATAL[case]
+    (tmp_path / "data/raw/full/expw").mkdir(parents=True)
+    write_files(tmp_path / "data/raw/full/expw", files)
+    write_files(tmp_path, {"data/interim/expw.csv": b"earlier", "metrics/ingest_expw.json": b"earlier"})
+    before = contents(tmp_path)
+    result = run_stage("ingest_expw", dataset="full")
+    assert result.returncode == 1
+    message = [line for line in result.stderr.replace("\r", "\n").splitlines() if "error: " in line]
+    assert len(message) == 1
+    assert all(word in message[0] for word in words), message[0]
+    assert "Traceback" not in result.stderr
+    after = contents(tmp_path)
+    del after["params.yaml"]
+    assert after == before
+
+
+def test_stage_writes_its_declared_outputs_and_the_same_bytes_again(tmp_path: Path, run_stage: RunStage) -> None:
+    write_files(tmp_path / "data/raw/full/expw", FILES)
+    assert run_stage("ingest_expw", dataset="full").returncode == 0
+    first = contents(tmp_path)
+    assert {name for name in first if not name.startswith(("data/raw", "params"))} == {
+        "data/interim/expw.csv",
+        "metrics/ingest_expw.json",
+        "plots/class_distribution/ingest_expw.csv",
+        "plots/faces/expw_boxes.png",
+        "plots/faces/expw_crops_high_confidence.png",
+        "plots/faces/expw_crops_low_confidence.png",
+    }
+    assert run_stage("ingest_expw", dataset="full").returncode == 0
+    assert contents(tmp_path) == first
+
+
+@settings(max_examples=40, deadline=None)
+@given(lines=st.lists(st.text(max_size=60) | st.from_regex(r"photo_[0-9]\.jpg( -?[0-9]{1,4}){7}"), max_size=20))
+def test_any_label_list_is_a_table_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    write_files(folder, {**FILES, "label.lst": LABELS + "\n".join(lines).encode("utf-8", "surrogatepass")})
+    table, report, _ = load_expw(folder, 0.0, 1.0)
+    assert len(table) + report["skipped"]["total"] + report["below_confidence_min"] == report["rows_read"]
+    assert table["image_name"].is_unique
+    assert (table[["x", "y"]] >= 0).all(axis=None)
+    assert (table[["width", "height"]] >= 1).all(axis=None)
+    assert (table["x"] + table["width"] <= PHOTO_WIDTH).all()
+    assert (table["y"] + table["height"] <= PHOTO_HEIGHT).all()
+
+
+def test_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is missing; expected ExpW .* src\.datasets\.download expw"):
+        find_expw(tmp_path / "expw")
+
+
+@pytest.mark.skipif("FER_REAL_DATA" not in os.environ, reason="FER_REAL_DATA names no folder with expw.zip")
+def test_real_photos(tmp_path: Path) -> None:
+    shutil.copy(Path(os.environ["FER_REAL_DATA"], "expw.zip"), tmp_path)
+    table, report, _ = load_expw(tmp_path, 0.0, 0.02)
+    assert report["rows_read"] == report["faces"] + report["skipped"]["total"]
+    assert report["skipped"]["total"] <= 0.02 * report["rows_read"]
+    assert report["boxes_clipped_to_photo"] > 0
+    assert set(table["expression"]) == set(EXPRESSIONS)

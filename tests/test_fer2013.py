@@ -1,0 +1,347 @@
+"""FER2013: every layout gives the same faces, every bad row is counted or stops the stage."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.datasets.fer2013 import NUM_PIXELS, USAGES, find_source, load_fer2013, parse_pixels
+from src.errors import UserError
+from src.expressions import EXPRESSIONS
+from src.faceset import FaceSet
+from tests.raw_data import (
+    FER2013_HEADER,
+    bomb_bytes,
+    contents,
+    encode,
+    fer2013_csv,
+    fer2013_pictures,
+    fer2013_rows,
+    huge_jpeg,
+    tar_bytes,
+    texture,
+    write_files,
+    zip_bytes,
+)
+
+RunStage = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def load(folder: Path, files: dict[str, bytes], max_bad_fraction: float = 0.0) -> tuple[FaceSet, dict]:
+    write_files(folder, files)
+    return load_fer2013(folder, max_bad_fraction)
+
+
+def csv_text(header: str = FER2013_HEADER) -> str:
+    """The usual rows under another header."""
+    places = {"emotion": 0, "pixels": 1, "usage": 2}
+    order = [places.get(name.strip().strip('"').lower()) for name in header.split(",")]
+    lines = [",".join("x" if place is None else str(row[place]) for place in order) for row in fer2013_rows()]
+    return "\n".join([header, *lines]) + "\n"
+
+
+PLAIN = csv_text().encode()
+CSV_LAYOUTS = {
+    "fer2013.csv": {"fer2013.csv": PLAIN},
+    "below a folder": {"fer2013/fer2013/fer2013.csv": PLAIN},
+    "icml_face_data.csv": {"icml_face_data.csv": csv_text("emotion, Usage, pixels").encode()},
+    "further column": {"fer2013.csv": csv_text("id,emotion,pixels,Usage").encode()},
+    "zip": {"archive.zip": zip_bytes({"fer2013.csv": PLAIN})},
+    "zip below a folder": {"downloads/archive.zip": zip_bytes({"data/fer2013.csv": PLAIN})},
+    "tar.gz": {"fer2013.tar.gz": tar_bytes({"fer2013/README": b"x", "fer2013/fer2013.csv": PLAIN})},
+    "icml in tar.gz": {"a.tar.gz": tar_bytes({"icml_face_data.csv": csv_text("emotion, Usage, pixels").encode()})},
+    "Windows line ends": {"fer2013.csv": PLAIN.replace(b"\n", b"\r\n")},
+    "byte order mark": {"fer2013.csv": b"\xef\xbb\xbf" + PLAIN},
+    "quoted": {"fer2013.csv": b"\n".join(b'"' + line.replace(b",", b'","') + b'"' for line in PLAIN.splitlines())},
+    "no newline at the end": {"fer2013.csv": PLAIN.rstrip()},
+    "blank lines": {"fer2013.csv": PLAIN.replace(b"\n", b"\n\n")},
+    "several spaces": {"fer2013.csv": PLAIN.replace(b" ", b"  ")},
+    "other files of the competition": {
+        "icml_face_data.csv": csv_text("emotion, Usage, pixels").encode(),
+        "fer2013.tar.gz": tar_bytes({"fer2013/fer2013.csv": PLAIN}),
+        "train.csv": b"emotion,pixels\n0,1 2\n",
+        "test.csv": b"pixels\n1 2\n",
+    },
+}
+
+
+@pytest.mark.parametrize("layout", CSV_LAYOUTS)
+def test_every_csv_layout_gives_the_same_faces(tmp_path: Path, layout: str) -> None:
+    faces, report = load(tmp_path, CSV_LAYOUTS[layout])
+    expected = np.array([row[1].split() for row in fer2013_rows()], np.uint8).reshape(-1, 48, 48)
+    np.testing.assert_array_equal(faces.images, expected)
+    assert list(faces.labels["expression"]) == [EXPRESSIONS[row[0]] for row in fer2013_rows()]
+    assert list(faces.labels["usage"]) == [row[2] for row in fer2013_rows()]
+    assert faces.labels["image_name"].is_unique
+    assert faces.labels["image_name"].iloc[7] == "fer2013/PublicTest_000008"
+    assert (faces.labels["group"] == faces.labels["image_name"]).all()
+    assert report["rows_read"] == report["faces"] == 21
+    assert report["skipped"]["total"] == 0
+    assert report["faces_per_usage"]["PublicTest"]["disgust"] == 1
+
+
+PICTURES = fer2013_pictures()
+PICTURE_LAYOUTS = {
+    "folder": PICTURES,
+    "below a folder": {f"archive/{name}": content for name, content in PICTURES.items()},
+    "zip": {"archive.zip": zip_bytes(PICTURES)},
+    "zip with top folder": {"archive.zip": zip_bytes({f"fer2013/{name}": PICTURES[name] for name in PICTURES})},
+    "zip in another order": {"archive.zip": zip_bytes(dict(reversed(PICTURES.items())))},
+    "tar.gz in another order": {"archive.tar.gz": tar_bytes(dict(reversed(PICTURES.items())))},
+    "other folder names": {name.replace("/happy/", "/Happiness/"): PICTURES[name] for name in PICTURES},
+}
+
+
+@pytest.mark.parametrize("layout", PICTURE_LAYOUTS)
+def test_every_picture_layout_gives_the_same_bytes(tmp_path: Path, layout: str) -> None:
+    faces, report = load(tmp_path / "raw", PICTURE_LAYOUTS[layout])
+    reference, _ = load(tmp_path / "reference", PICTURES)
+    faces.save(tmp_path / "a")
+    reference.save(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert report["faces_per_usage"]["Training"]["faces"] == 7
+    names = list(faces.labels["image_name"])
+    assert names == sorted(names)
+    row = faces.labels.set_index("image_name").loc["fer2013/PrivateTest_203"]
+    assert (row["usage"], row["expression"]) == ("PrivateTest", "happy")
+
+
+def test_pictures_are_close_to_the_csv(tmp_path: Path) -> None:
+    pictures, _ = load(tmp_path / "pictures", PICTURES)
+    table, _ = load(tmp_path / "table", {"fer2013.csv": PLAIN})
+    order = np.argsort([f"{row[2]}_{100 * USAGES.index(row[2]) + row[0]}" for row in fer2013_rows()])
+    assert np.abs(pictures.images.astype(int) - table.images[order]).mean() < 4
+
+
+def test_one_number_in_two_classes_names_two_pictures(tmp_path: Path) -> None:
+    again = {"train/sad/Training_3.jpg": encode(texture(48, 48, 99))}
+    faces, report = load(tmp_path, {**PICTURES, **again})
+    assert report["faces"] == 22
+    assert {"fer2013/Training_3_sad", "fer2013/Training_3_happy"} < set(faces.labels["image_name"])
+
+
+class TestSeveralCopies:
+    def test_exact_pixels_win_over_jpeg(self, tmp_path: Path) -> None:
+        _, report = load(tmp_path, {"archive.zip": zip_bytes(PICTURES), "more/icml.csv": PLAIN})
+        assert (report["read_from"], report["not_read"]) == ("more/icml.csv", ["archive.zip"])
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"a/fer2013.csv": PLAIN, "b/fer2013.csv": PLAIN},
+            {"a.zip": zip_bytes(PICTURES), "b.zip": zip_bytes(PICTURES)},
+        ],
+        ids=["csv", "zip"],
+    )
+    def test_equally_good_copies_are_an_error_that_names_them(self, tmp_path: Path, files: dict[str, bytes]) -> None:
+        write_files(tmp_path, files)
+        with pytest.raises(UserError) as caught:
+            find_source(tmp_path)
+        assert all(name in str(caught.value) for name in files)
+
+
+def reference_pixels(field: bytes) -> np.ndarray | None:
+    """The slow and obvious way."""
+    numbers = field.split(b" ")
+    if len(numbers) != NUM_PIXELS or not all(number.isdigit() and len(number) <= 3 for number in numbers):
+        return None
+    values = [int(number) for number in numbers]
+    return np.array(values, np.uint8) if max(values) <= 255 else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), rows=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
+def test_fast_parser_agrees_with_the_obvious_one(data: st.DataObject, rows: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    high = data.draw(st.sampled_from([10, 100, 256, 257, 300, 1001]))
+    fields = [" ".join(map(str, generator.integers(0, high, NUM_PIXELS))).encode() for _ in range(rows)]
+    if data.draw(st.booleans()):  # damage one row
+        victim = bytearray(fields[-1])
+        place = data.draw(st.integers(0, len(victim) - 1) | st.sampled_from([0, len(victim) - 1]))
+        victim[place : place + data.draw(st.integers(0, 2))] = data.draw(st.text(" 0129-a\t,.", max_size=3)).encode()
+        fields[-1] = bytes(victim)
+    expected = [reference_pixels(field) for field in fields]
+    actual = parse_pixels(fields)
+    if any(row is None for row in expected):
+        assert actual is None
+    else:
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_pixels_moved_into_the_next_row_are_noticed() -> None:
+    """Two rows with the right number of pixels together, but not each."""
+    assert parse_pixels([b" ".join([b"7"] * (NUM_PIXELS - 1)), b" ".join([b"7"] * (NUM_PIXELS + 1))]) is None
+
+
+def damage_csv(row: int, old: str, new: str) -> str:
+    lines = fer2013_csv().splitlines()
+    lines[row] = lines[row].replace(old, new, 1)
+    return "\n".join(lines) + "\n"
+
+
+FIRST_PIXEL = fer2013_rows()[7][1].split()[0]
+BAD_CSV = {
+    "2303 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", ","), "not 2304 pixels"),
+    "2305 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", f",{FIRST_PIXEL} 1 "), "not 2304 pixels"),
+    "pixel 256": (damage_csv(8, f",{FIRST_PIXEL} ", ",256 "), "a pixel is above 255"),
+    "pixel 99999999999": (damage_csv(8, f",{FIRST_PIXEL} ", ",99999999999 "), "a pixel is above 255"),
+    "pixel abc": (damage_csv(8, f",{FIRST_PIXEL} ", ",abc "), "a pixel is not a number"),
+    "pixel -1": (damage_csv(8, f",{FIRST_PIXEL} ", ",-1 "), "a pixel is not a number"),
+    "label 7": (damage_csv(8, "0,", "7,"), "label is not 0..6"),
+    "label empty": (damage_csv(8, "0,", ","), "label is not 0..6"),
+    "usage Test": (damage_csv(8, "PublicTest", "Test"), "unknown usage"),
+    "four columns": (damage_csv(8, "PublicTest", "PublicTest,1"), "wrong number of columns"),
+}
+BAD_PICTURES = {
+    "truncated JPEG": (PICTURES["test/angry/PublicTest_100.jpg"][:-200], "photo cut short"),
+    "text named .jpg": (b"this is text", "photo unreadable"),
+    "empty file": (b"", "photo unreadable"),
+    "64 x 64 pixels": (encode(texture(64, 64, 1)), "not 48 x 48 pixels"),
+    "30,000 x 30,000 pixels": (huge_jpeg(), "photo too large"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CSV)
+def test_bad_row_is_skipped_and_counted(tmp_path: Path, case: str) -> None:
+    text, reason = BAD_CSV[case]
+    faces, report = load(tmp_path, {"fer2013.csv": text.encode()}, max_bad_fraction=0.05)
+    assert (report["rows_read"], len(faces)) == (21, 20)
+    assert report["skipped"]["by_reason"] == {reason: 1}
+    assert report["skipped"]["examples"] == {reason: ["row 8"]}
+    good = [row for number, row in enumerate(fer2013_rows(), start=1) if number != 8]
+    np.testing.assert_array_equal(
+        faces.images.reshape(20, -1), np.array([row[1].split() for row in good], dtype=np.uint8)
+    )
+
+
+@pytest.mark.parametrize("case", BAD_PICTURES)
+def test_bad_picture_is_skipped_and_counted(tmp_path: Path, case: str) -> None:
+    content, reason = BAD_PICTURES[case]
+    faces, report = load(tmp_path, {**PICTURES, "test/angry/PublicTest_100.jpg": content}, max_bad_fraction=0.05)
+    assert len(faces) == 20
+    assert report["skipped"]["by_reason"] == {reason: 1}
+    assert report["skipped"]["examples"] == {reason: ["test/angry/PublicTest_100.jpg"]}
+
+
+NO_DISGUST = "".join(line for line in fer2013_csv().splitlines(keepends=True) if not line.startswith("1,"))
+FATAL: dict[str, tuple[dict[str, bytes], list[str]]] = {
+    **{
+        f"too many bad rows, {case}": ({"fer2013.csv": text.encode()}, [reason, "row 8", "max_bad_fraction"])
+        for case, (text, reason) in BAD_CSV.items()
+        if case in ("2303 pixels", "pixel 256", "pixel abc", "label 7")
+    },
+    **{
+        f"too many bad pictures, {case}": (
+            {**PICTURES, "test/angry/PublicTest_100.jpg": content},
+            [reason, "PublicTest_100.jpg", "max_bad_fraction"],
+        )
+        for case, (content, reason) in BAD_PICTURES.items()
+        if case in ("truncated JPEG", "text named .jpg", "30,000 x 30,000 pixels")
+    },
+    "truncated zip": ({"fer2013.zip": zip_bytes(PICTURES)[:-500]}, ["fer2013.zip", "cut short", "Download"]),
+    "truncated tar.gz": ({"a.tar.gz": tar_bytes({"fer2013.csv": PLAIN})[:-500]}, ["a.tar.gz", "cut short"]),
+    "wrong columns": (
+        {"fer2013.csv": PLAIN.replace(b"emotion", b"label")},
+        ["label, pixels, usage", "emotion, pixels"],
+    ),
+    "semicolons": ({"fer2013.csv": PLAIN.replace(b",", b";")}, ["emotion;pixels;usage", "Expected"]),
+    "class without pictures in the CSV": ({"fer2013.csv": NO_DISGUST.encode()}, ["no usable face of disgust"]),
+    "class without pictures": (
+        {name: content for name, content in PICTURES.items() if "/fear/" not in name},
+        ["no usable face of fear"],
+    ),
+    "unknown class folder": (
+        {**PICTURES, "train/contempt/Training_900.jpg": PICTURES["train/sad/Training_4.jpg"]},
+        ["contempt", "expected angry"],
+    ),
+    "member outside the zip": ({"a.zip": zip_bytes({"../x/train/sad/Training_1.jpg": b"x"})}, ["points outside"]),
+    "absolute member": ({"a.zip": zip_bytes({"/train/sad/Training_1.jpg": b"x"})}, ["points outside"]),
+    "zip bomb": ({"a.zip": bomb_bytes()}, ["would unpack to 52.0 GiB", "at most"]),
+    "header only": ({"fer2013.csv": b"emotion,pixels,Usage\n"}, ["holds no rows"]),
+    "binary named .csv": ({"fer2013.csv": os.urandom(5000)}, ["holds no FER2013"]),
+    "empty folder": ({}, ["it is empty", "train/<class>", "src.datasets.download fer2013"]),
+    "something else": ({"notes.txt": b"x"}, ["1 other files", "train/<class>"]),
+}
+
+
+THROUGH_THE_STAGE = [
+    case
+    for case in FATAL
+    if case.startswith("too many")
+    or case
+    in (
+        "truncated zip",
+        "wrong columns",
+        "class without pictures",
+        "member outside the zip",
+        "absolute member",
+        "zip bomb",
+        "empty folder",
+    )
+]
+
+
+@pytest.mark.parametrize("case", [case for case in FATAL if case not in THROUGH_THE_STAGE])
+def test_unusable_data_is_one_clear_error(tmp_path: Path, case: str) -> None:
+    files, words = FATAL[case]
+    write_files(tmp_path, files)
+    with pytest.raises(UserError) as caught:
+        load_fer2013(tmp_path, 0.01)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("case", THROUGH_THE_STAGE)
+def test_stage_stops_with_one_message_and_earlier_outputs_stay(tmp_path: Path, run_stage: RunStage, case: str) -> None:
+    files, words = FATAL[case]
+    (tmp_path / "data/raw/full/fer2013").mkdir(parents=True)
+    write_files(tmp_path / "data/raw/full/fer2013", files)
+    write_files(tmp_path, {"data/interim/fer2013/images.npy": b"earlier", "metrics/ingest_fer2013.json": b"earlier"})
+    before = contents(tmp_path)
+    result = run_stage("ingest_fer2013", dataset="full")
+    assert result.returncode == 1
+    message = [line for line in result.stderr.replace("\r", "\n").splitlines() if "error: " in line]
+    assert len(message) == 1
+    assert all(word in message[0] for word in words), message[0]
+    assert "Traceback" not in result.stderr
+    after = contents(tmp_path)
+    del after["params.yaml"]
+    assert after == before
+
+
+def test_missing_folder_says_how_to_get_the_data(run_stage: RunStage) -> None:
+    result = run_stage("ingest_fer2013", dataset="full")
+    assert result.returncode == 1
+    assert "data/raw/full/fer2013 is missing" in result.stderr
+    assert "src.datasets.download fer2013" in result.stderr
+
+
+def test_stage_writes_its_declared_outputs_and_the_same_bytes_again(tmp_path: Path, run_stage: RunStage) -> None:
+    write_files(tmp_path / "data/raw/full/fer2013", {"fer2013.csv": PLAIN})
+    assert run_stage("ingest_fer2013", dataset="full").returncode == 0
+    first = contents(tmp_path)
+    assert set(first) == {
+        "params.yaml",
+        "data/raw/full/fer2013/fer2013.csv",
+        "data/interim/fer2013/images.npy",
+        "data/interim/fer2013/labels.csv",
+        "metrics/ingest_fer2013.json",
+        "plots/faces/ingest_fer2013.png",
+        "plots/class_distribution/ingest_fer2013.csv",
+    }
+    assert run_stage("ingest_fer2013", dataset="full").returncode == 0
+    assert contents(tmp_path) == first
+
+
+@pytest.mark.skipif("FER_REAL_DATA" not in os.environ, reason="FER_REAL_DATA names no folder with fer2013.zip")
+def test_real_pictures(tmp_path: Path) -> None:
+    shutil.copy(Path(os.environ["FER_REAL_DATA"], "fer2013.zip"), tmp_path)
+    faces, report = load_fer2013(tmp_path, max_bad_fraction=0.01)
+    assert report["skipped"]["total"] == 0
+    assert report["faces_per_usage"]["PublicTest"]["faces"] == 3589
+    assert faces.labels["image_name"].is_unique
