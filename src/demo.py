@@ -51,6 +51,7 @@ def _collect(revision: str) -> None:
         archive = subprocess.run(["git", "archive", revision, "metrics", "plots"], check=True, capture_output=True)
         subprocess.run(["tar", "-x", "-C", str(partial)], input=archive.stdout, check=True)
         (partial / "models").mkdir()
+        shutil.rmtree(partial / "plots/faces", ignore_errors=True)  # Git knows its .gitignore only
         for path in ("models/export", "models/model_card.md", "plots/faces"):
             _run("dvc", "get", "-q", ".", path, "--rev", revision, "-o", str(partial / path), "--force")
 

@@ -30,6 +30,7 @@ def _direct_imports(file: Path) -> set[Path]:
                 path = _file_of(name)
                 if path is not None:
                     found.add(path)
+                    found |= {folder / "__init__.py" for folder in path.parents if (folder / "__init__.py").is_file()}
     return found
 
 
