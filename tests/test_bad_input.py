@@ -1,0 +1,231 @@
+"""What users get wrong between split and export: one message, a non-zero exit code, earlier outputs intact.
+
+Each case runs the real stage as a subprocess. Raw data in every state of damage: test_fer2013, test_expw,
+test_crop_stage; damaged models at evaluate: test_evaluate.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.expressions import EXPRESSIONS
+from src.faceset import FaceSet
+from tests.conftest import random_faces
+from tests.raw_data import contents, write_files
+
+RunStage = Callable[..., subprocess.CompletedProcess[str]]
+Mount = Callable[[str, str], None]
+
+# A run far too short to learn anything; batch_size is given so that an epoch has several steps.
+SHORT: dict[str, Any] = {"backbone": "cnn", "epochs": 1, "batch_size": 16}
+INPUTS = {
+    "split": ("data/interim/faces",),
+    "undersample": ("data/processed/split/train",),
+    "smote": ("data/processed/undersample",),
+    "train": ("data/processed/smote", "data/processed/split/validation"),
+    "export": ("data/processed/split/validation",),
+}
+OUTPUTS = {
+    "split": "data/processed/split/train/images.npy",
+    "undersample": "data/processed/undersample/images.npy",
+    "smote": "data/processed/smote/images.npy",
+    "train": "models/train/network.npz",
+    "export": "models/export/model.onnx",
+}
+
+
+def faces_of_every_usage(per_class: int = 9) -> FaceSet:
+    faces = random_faces(per_class)
+    usages = ("Training", "PublicTest", "PrivateTest")
+    faces.labels["usage"] = [usages[row % 3] for row in range(len(faces))]
+    return faces
+
+
+def prepare(folder: Path, stage: str, faces: FaceSet | None = None) -> None:
+    """The inputs of a stage, and something in the place of its outputs."""
+    for path in INPUTS[stage]:
+        (faces or faces_of_every_usage()).save(folder / path)
+    write_files(folder, {OUTPUTS[stage]: b"earlier"})
+
+
+def one_message(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    # TensorFlow writes lines of its own to stderr.
+    lines = [line for line in result.stderr.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def check_refusal(folder: Path, run: Callable[[], subprocess.CompletedProcess[str]], words: list[str]) -> None:
+    """`run` fails with one message that holds `words`, and changes no file."""
+    before = contents(folder)
+    message = one_message(run())
+    assert [word for word in words if word not in message] == [], message
+    after = contents(folder)
+    after.pop("params.yaml", None)
+    assert after == before
+
+
+WRONG_PARAMETERS: dict[str, tuple[str, dict[str, dict], list[str]]] = {
+    "unknown key": ("split", {"split": {"sed": 1}}, ["unknown key split.sed", "did you mean split.seed?"]),
+    "unknown key of another stage": ("smote", {"train": {"epoch": 1}}, ["unknown key train.epoch", "train.epochs?"]),
+    "misspelt backbone": ("train", {"train": {"backbone": "vgg61"}}, ["train.backbone is 'vgg61'", "mean vgg16?"]),
+    "fraction 1.5": (
+        "undersample",
+        {"undersample": {"drop_fraction": {**dict.fromkeys(EXPRESSIONS, 0.0), "happy": 1.5}}},
+        ["undersample.drop_fraction.happy is 1.5", "from 0 to below 1"],
+    ),
+    "text for a number": ("smote", {"smote": {"neighbors": "five"}}, ["smote.neighbors is 'five'", "a whole number"]),
+    "ImageNet weights of a backbone without": (
+        "train",
+        {"train": {**SHORT, "weights": "imagenet"}},
+        ["no ImageNet weights for train.backbone=cnn", "train.weights=auto"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_PARAMETERS)
+def test_wrong_parameter(tmp_path: Path, run_stage: RunStage, case: str) -> None:
+    stage, sections, words = WRONG_PARAMETERS[case]
+    prepare(tmp_path, stage)
+    check_refusal(tmp_path, lambda: run_stage(stage, **sections), words)
+
+
+def test_class_with_fewer_faces_than_neighbors(tmp_path: Path, run_stage: RunStage) -> None:
+    faces = random_faces(9)
+    prepare(tmp_path, "smote", faces.select(np.r_[0:12, 18:63]))
+    check_refusal(
+        tmp_path,
+        lambda: run_stage("smote", smote={"enabled": True}),
+        ["smote.neighbors = 5", "3 of disgust", "Lower smote.neighbors"],
+    )
+
+
+def test_split_without_faces(tmp_path: Path, run_stage: RunStage) -> None:
+    prepare(tmp_path, "split", random_faces(9))
+    check_refusal(tmp_path, lambda: run_stage("split"), ["validation split has no faces", "split.protocol"])
+
+
+def drop_a_label(folder: Path) -> None:
+    lines = (folder / "labels.csv").read_text().splitlines()
+    (folder / "labels.csv").write_text("\n".join(lines[:-1]) + "\n")
+
+
+def drop_a_column(folder: Path) -> None:
+    text = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_text(text.replace("expression", "emotion", 1))
+
+
+def cut_the_images(folder: Path) -> None:
+    path = folder / "images.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "files disagree": (drop_a_label, ["63 images but 62 label rows"]),
+    "column missing": (drop_a_column, ["lack the columns ['expression']"]),
+    "images cut short": (cut_the_images, ["is damaged"]),
+    "images missing": (lambda folder: (folder / "images.npy").unlink(), ["images.npy is missing"]),
+    "labels empty": (lambda folder: (folder / "labels.csv").write_bytes(b""), ["is damaged"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "case"),
+    [("split", "files disagree"), ("undersample", "column missing"), *(("smote", case) for case in DAMAGE)],
+)
+def test_damaged_face_set(tmp_path: Path, run_stage: RunStage, stage: str, case: str) -> None:
+    spoil, words = DAMAGE[case]
+    prepare(tmp_path, stage)
+    spoil(tmp_path / INPUTS[stage][0])
+    check_refusal(tmp_path, lambda: run_stage(stage), [*words, INPUTS[stage][0], "dvc repro"])
+
+
+def test_training_refuses_a_damaged_validation_set(tmp_path: Path, run_stage: RunStage) -> None:
+    prepare(tmp_path, "train")
+    drop_a_label(tmp_path / "data/processed/split/validation")
+    check_refusal(
+        tmp_path, lambda: run_stage("train", train=SHORT), ["split/validation", "63 images but 62 label rows"]
+    )
+
+
+def test_weights_of_another_network(tmp_path: Path, run_stage: RunStage) -> None:
+    prepare(tmp_path, "train")
+    np.savez(tmp_path / "other.npz", np.zeros((3, 3, 1, 8), np.float32), np.zeros(8, np.float32))
+    check_refusal(
+        tmp_path,
+        lambda: run_stage("train", train={**SHORT, "weights": "other.npz"}),
+        ["other.npz holds 2 arrays", "do not fit the network cnn", "train.weights=none"],
+    )
+
+
+def test_export_without_a_trained_network(tmp_path: Path, run_stage: RunStage) -> None:
+    prepare(tmp_path, "export")
+    check_refusal(tmp_path, lambda: run_stage("export"), ["models/train has no trained network", "dvc repro train"])
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """mount("data/processed", "size=64k"): a file system in memory at that folder; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def do_mount(path: str, options: str) -> None:
+        folder = tmp_path / path
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a small file system is not allowed here")
+        if folder not in mounted:
+            mounted.append(folder)
+
+    yield do_mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+FULL_DISK = {  # stage: (folder of the outputs, its size; the inputs fit, the outputs do not)
+    "split": ("data/processed", "size=64k"),
+    "undersample": ("data/processed", "size=256k"),
+    "smote": ("data/processed", "size=256k"),
+    "train": (".train_state", "size=512k"),
+}
+
+
+@pytest.mark.parametrize("stage", FULL_DISK)
+def test_full_disk(tmp_path: Path, run_stage: RunStage, mount: Mount, stage: str) -> None:
+    mount(*FULL_DISK[stage])
+    prepare(tmp_path, stage)
+    check_refusal(
+        tmp_path, lambda: run_stage(stage, train=SHORT), ["The disk is full", "Earlier outputs are untouched"]
+    )
+
+
+def test_read_only_file_system(tmp_path: Path, run_stage: RunStage, mount: Mount) -> None:
+    mount("data/processed", "size=1m")
+    prepare(tmp_path, "smote")
+    mount("data/processed", "remount,ro")
+    check_refusal(tmp_path, lambda: run_stage("smote"), ["data/processed", "file system is read-only"])
+
+
+def test_output_folder_without_write_permission(tmp_path: Path, run_stage: RunStage) -> None:
+    prepare(tmp_path, "smote")
+    folder = tmp_path / "data/processed"
+    if os.geteuid() == 0:  # permissions do not bind root, the immutable flag does
+        if not shutil.which("chattr") or subprocess.run(["chattr", "+i", folder], capture_output=True).returncode:
+            pytest.skip("root may write anywhere, and this file system has no immutable flag")
+    else:
+        folder.chmod(0o555)
+    try:
+        check_refusal(tmp_path, lambda: run_stage("smote"), ["data/processed", "Permission denied", "writable"])
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["chattr", "-i", folder], check=True)
+        else:
+            folder.chmod(0o755)
