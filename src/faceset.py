@@ -5,6 +5,7 @@ On disk a directory with
 - `labels.csv`, one row per image in the same order, with at least the columns of `COLUMNS`.
 """
 
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,11 @@ class FaceSet:
     def save(self, directory: str | Path) -> None:
         """Write the set whole or not at all. Raises OSError when the disk is full or not writable."""
         with replace_directory(directory) as partial:
-            np.save(partial / "images.npy", np.ascontiguousarray(self.images))
+            with (partial / "images.npy").open("wb") as file:
+                # As np.save does, but its error on a full disk would not say that the disk is full.
+                images = np.ascontiguousarray(self.images)
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(images))
+                file.write(images.data)
             self.labels.to_csv(partial / "labels.csv", index=False, lineterminator="\n")
 
     @staticmethod
@@ -92,7 +97,7 @@ class FaceSet:
             raise UserError(
                 f"{error.filename} is missing. Build it with `dvc repro`, or fetch it with `dvc pull`."
             ) from error
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, OverflowError, tokenize.TokenError) as error:  # the last two: damaged header
             raise UserError(f"{directory} is damaged ({error}). Rebuild it with `dvc repro -f`.") from error
         try:
             return FaceSet(images, labels)

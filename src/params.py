@@ -52,7 +52,7 @@ class SplitParams:
     protocol: Literal["official", "random"]
     remove_copies: bool
     copy_similarity: float = _within(0.3, 1)
-    seed: int = _at_least(0)
+    seed: int = _within(0, 2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class DropFractions:
 class UndersampleParams:
     policy: Literal["none", "reference", "custom"]
     drop_fraction: DropFractions
-    seed: int = _at_least(0)
+    seed: int = _within(0, 2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class SmoteParams:
     enabled: bool
     neighbors: int = _within(1, 100)
     target_fraction: float = _within(0, 1)
-    seed: int = _at_least(0)
+    seed: int = _within(0, 2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class TrainParams:
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     augmentation: AugmentationParams
     log_images: bool
-    seed: int = _at_least(0)
+    seed: int = _within(0, 2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class EvaluateParams:
     bootstrap_samples: int = _within(100, 100_000)
     reliability_bins: int = _within(2, 100)
     mistakes: int = _within(1, 400)
-    seed: int = _at_least(0)
+    seed: int = _within(0, 2**32 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def _convert(value: Any, kind: Any) -> Any:
         for option in typing.get_args(kind):
             try:
                 return _convert(value, option)
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         raise ValueError
     if typing.get_origin(kind) is Literal:
@@ -226,7 +226,7 @@ def _build(kind: Any, content: Any, path: str) -> Any:
         expected = _describe(kinds[name], item.metadata)
         try:
             value = _convert(content[name], kinds[name])
-        except ValueError:
+        except (ValueError, OverflowError):  # the second: a whole number beyond the range of float
             close = difflib.get_close_matches(str(content[name]), expected.split(" | "), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise UserError(f"params.yaml: {prefix}{name} is {content[name]!r}; expected {expected}.{hint}") from None
@@ -251,9 +251,11 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise UserError(
             f"{path} is missing. Run from the repository root; `git checkout {path}` restores it."
         ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be, such as 2026-99-99
         raise UserError(
             f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct the line it names."
         ) from error

@@ -55,14 +55,33 @@ def _quiet() -> Iterator[None]:
             os.close(saved[1])
 
 
+def _name_by_position(graph: onnx.GraphProto) -> None:
+    """Rename every inner tensor and node by its place in the graph: tf2onnx numbers some differently at each run."""
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    for position, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{position}"
+        for tensors in (node.input, node.output):
+            for index, name in enumerate(tensors):
+                if name:
+                    tensors[index] = names.setdefault(name, f"t{len(names)}")
+    del graph.value_info[:]  # shapes of inner tensors, under their old names; the runtime infers them
+    for weights in graph.initializer:
+        weights.name = names.setdefault(weights.name, f"t{len(names)}")
+    ordered = sorted(graph.initializer, key=lambda weights: int(weights.name[1:]))
+    del graph.initializer[:]
+    graph.initializer.extend(ordered)
+
+
 def _write_onnx(model: keras.Model, metadata: ExportMetadata, path: Path) -> None:
     with _quiet():
         model.export(path, format="onnx", verbose=False)
-    graph = onnx.load(path)
-    entry = graph.metadata_props.add()
+    content = onnx.load(path)
+    _name_by_position(content.graph)
+    content.graph.name = "facial_expression"
+    entry = content.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, metadata.to_json()
-    onnx.checker.check_model(graph)
-    onnx.save(graph, path)
+    onnx.checker.check_model(content)
+    onnx.save(content, path)
 
 
 def _write_litert(model: keras.Model, metadata: ExportMetadata, path: Path) -> None:

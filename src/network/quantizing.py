@@ -1,0 +1,59 @@
+"""An 8-bit variant of an exported ONNX model: a quarter of the size, several times as quick on one CPU thread.
+
+Static quantization (ONNX Runtime, QDQ): weights int8 per channel, activations uint8, their ranges calibrated on
+training faces. Input, output and metadata stay those of the export, so `src.classifier` reads it as any other.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+CALIBRATION_FACES = 600
+_BATCH = 50
+# What lies between the first and the last convolution and dense layer; scaling and softmax stay in float32.
+_QUANTIZED = ["Conv", "MatMul", "Gemm", "MaxPool", "Relu", "Add"]
+
+
+class _Faces(CalibrationDataReader):
+    def __init__(self, name: str, faces: np.ndarray) -> None:
+        self._batches = iter([{name: faces[start : start + _BATCH]} for start in range(0, len(faces), _BATCH)])
+
+    def get_next(self) -> Any:
+        return next(self._batches, None)
+
+
+def quantize_onnx(source: Path, faces: np.ndarray, target: Path) -> None:
+    """Write the 8-bit variant of `source` to `target`.
+
+    faces: uint8 `(N, S, S)`, grey, from train; about CALIBRATION_FACES of them, of all classes.
+    """
+    graph = onnx.load(source)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            _Faces(graph.graph.input[0].name, np.asarray(faces)[..., None]),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=_QUANTIZED,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+    quantized = onnx.load(target)
+    del quantized.metadata_props[:]
+    quantized.metadata_props.extend(graph.metadata_props)
+    onnx.save(quantized, target)
