@@ -8,7 +8,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup demo test lint format repro release sample lock clean
+.PHONY: help setup demo test lint format repro release bench sample lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ repro: setup ## run the pipeline on your own data in data/raw/full
 
 release: setup ## copy the current model and its card to pretrained/
 	@python -m src.release
+
+bench: setup ## measure data stages against the obvious ways: seconds, ratio, peak memory
+	@for name in fer2013_csv crop smote full_size; do python -m benchmarks.bench_$$name 2> /dev/null; done
 
 sample: setup ## draw the bundled sample again
 	@python -m src.datasets.sample data/raw/sample

@@ -73,7 +73,8 @@ def test_signing_with_a_service_account_key_works() -> None:
 def test_haar_cascade_and_yunet_are_there() -> None:
     import cv2
 
-    assert not cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml").empty()
+    folder = cv2.data.haarcascades  # type: ignore[attr-defined]
+    assert not cv2.CascadeClassifier(folder + "haarcascade_frontalface_default.xml").empty()
     assert hasattr(cv2, "FaceDetectorYN")
 
 

@@ -92,7 +92,8 @@ def test_augmentation_is_off_outside_training_and_when_all_is_zero() -> None:
 )
 def test_each_augmentation_changes_faces_and_keeps_their_range(name: str, value: float) -> None:
     faces = random_faces(4).images.astype(np.float32)[..., None]
-    changed = np.asarray(FaceAugmentation(dataclasses.replace(OFF, **{name: value}), 1)(faces, training=True))
+    params = dataclasses.replace(OFF, **{name: value})  # type: ignore[arg-type]
+    changed = np.asarray(FaceAugmentation(params, 1)(faces, training=True))
     assert changed.shape == faces.shape
     assert (np.abs(changed - faces).max((1, 2, 3)) > 1).mean() > 0.3
     assert changed.min() >= 0

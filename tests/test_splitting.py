@@ -47,18 +47,24 @@ def test_unlike_pictures_are_not_copies() -> None:
     assert len(find_copies(_pictures(200), 0.65).first) == 0
 
 
+def _recompressed(image: np.ndarray) -> np.ndarray:
+    decoded = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None
+    return decoded
+
+
 def _change(image: np.ndarray, how: str) -> np.ndarray:
     if how == "exact":
         return image
     if how == "mirrored":
         return image[:, ::-1]
     if how == "jpeg":
-        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
+        return _recompressed(image)
     if how == "brighter":
         return np.clip(image * 0.8 + 45, 0, 255).astype(np.uint8)
     if how == "shifted":
         return cv2.copyMakeBorder(image[2:, 1:], 0, 2, 1, 0, cv2.BORDER_REPLICATE)
-    return cv2.imdecode(cv2.imencode(".jpg", image[:, ::-1])[1], cv2.IMREAD_GRAYSCALE)  # mirrored and recompressed
+    return _recompressed(image[:, ::-1])
 
 
 @pytest.mark.parametrize("how", ["exact", "mirrored", "jpeg", "brighter", "shifted", "mirrored jpeg"])
@@ -135,12 +141,12 @@ def test_the_test_picture_stays_and_its_copies_leave(remove: bool) -> None:
 def test_unknown_usage_is_an_error() -> None:
     faces = _faces()
     faces.labels.loc[0, "usage"] = "Trainig"
-    with pytest.raises(UserError, match="split.protocol=random"):
+    with pytest.raises(UserError, match=r"split.protocol=random"):
         split_faces(faces, _params())
 
 
 def test_train_without_a_class_is_an_error() -> None:
     faces = _faces()
     keep = ~((faces.labels["expression"] == "disgust") & (faces.labels["usage"] != "PublicTest")).to_numpy()
-    with pytest.raises(UserError, match="no faces of disgust"):
+    with pytest.raises(UserError, match=r"no faces of disgust"):
         split_faces(faces.select(keep), _params())

@@ -1,0 +1,509 @@
+"""`python -m src.realtime` as a user runs it: what it writes, what it refuses, and what is left when it is stopped."""
+
+import contextlib
+import http.server
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from src.datasets.sample import draw_clip, draw_photo
+from src.expressions import EXPRESSIONS
+from src.realtime.recorder import COLUMNS
+from src.realtime.source import LiveSource
+from tests.conftest import ROOT
+from tests.realtime_fixtures import (
+    command,
+    count_frames,
+    environment,
+    find_portrait,
+    find_yunet,
+    read_lines,
+    read_table,
+    run_realtime,
+    write_clip,
+    write_model,
+    write_video,
+)
+
+HAAR = ("--detector", "haar")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model.onnx and the drawn clip.mp4 of 50 frames; tests write elsewhere."""
+    path = tmp_path_factory.mktemp("inputs")
+    write_model(path / "model.onnx")
+    write_clip(path / "clip.mp4")
+    return path
+
+
+@pytest.fixture
+def options(folder: Path) -> tuple[object, ...]:
+    """The clip, the tiny model and Haar, without a window."""
+    return ("--source", folder / "clip.mp4", "--model", folder / "model.onnx", *HAAR, "--headless")
+
+
+def _one_message(result: subprocess.CompletedProcess[str], code: int, *words: str) -> str:
+    """The one line that starts with `error:`; no traceback."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+    return lines[0]
+
+
+def test_a_video_into_all_outputs(options: tuple[object, ...], tmp_path: Path) -> None:
+    result = run_realtime(
+        *options, "--output", "o/seen.mp4", "--csv", "seen.csv", "--json", "seen.jsonl", "--summary", "s.png",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "detector: Haar" in result.stderr
+    assert "50 frames" in result.stdout
+    assert count_frames(tmp_path / "o/seen.mp4") == 50
+    rows, lines = read_table(tmp_path / "seen.csv"), read_lines(tmp_path / "seen.jsonl")
+    assert tuple(rows[0]) == COLUMNS == tuple(lines[0])
+    assert COLUMNS[-7:] == EXPRESSIONS
+    assert len(rows) == len(lines) >= 45
+    assert [row["frame"] for row in rows] == [str(line["frame"]) for line in lines]
+    for row in rows:
+        assert sum(float(row[name]) for name in EXPRESSIONS) == pytest.approx(1, abs=1e-3)
+        assert float(row["time_s"]) == pytest.approx(int(row["frame"]) / 25, abs=0.002)
+        assert row["expression"] in (*EXPRESSIONS, "uncertain")
+    picture = cv2.imread(str(tmp_path / "s.png"))
+    assert picture is not None and picture.shape[1] == 1400
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o", "s.png", "seen.csv", "seen.jsonl"]
+
+
+_WITHOUT = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        refused = ("tensorflow", "keras", "dvc", "pandas", "sklearn", "matplotlib", "PIL", "yaml", "wandb", "stages")
+        if top in refused or name.startswith(("src.network", "src.datasets", "src.params", "src.faceset")):
+            raise RuntimeError(f"{name} was imported")
+sys.meta_path.insert(0, Refuse())
+runpy.run_module("src.realtime", run_name="__main__")
+"""
+
+
+def test_the_program_runs_without_the_training_side(options: tuple[object, ...], tmp_path: Path) -> None:
+    arguments = [*map(str, options), "--csv", "a.csv", "--output", "a.mp4", "--summary", "a.png"]
+    result = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert read_table(tmp_path / "a.csv")
+
+
+def test_the_runtime_lock_holds_the_tested_versions_and_nothing_heavy() -> None:
+    pattern = re.compile(r"^([a-z0-9_.-]+)==(\S+)", re.MULTILINE)
+    runtime = dict(pattern.findall((ROOT / "requirements-runtime.txt").read_text(encoding="utf-8")))
+    whole = dict(pattern.findall((ROOT / "requirements.txt").read_text(encoding="utf-8")))
+    assert runtime.items() <= whole.items()
+    assert {"opencv-python", "onnxruntime", "numpy", "tqdm"} <= runtime.keys()
+    assert not {"tensorflow", "keras", "dvc", "pandas"} & runtime.keys()
+
+
+def test_help_is_a_page_for_people(tmp_path: Path) -> None:
+    result = run_realtime("--help", folder=tmp_path)
+    assert result.returncode == 0
+    for word in ("camera index", "examples:", "--headless", "--detect-every", "space", "Exit codes"):
+        assert word in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 120
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two drawn photos of different sizes, a damaged one, and a text file."""
+    path = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(3)
+    for name, width, height in (("a.jpg", 300, 240), ("b.png", 420, 300)):
+        cv2.imwrite(str(path / name), draw_photo(rng, [("happy", (80, 60, 120, 120))], width, height))
+    (path / "c.jpg").write_bytes(b"not a picture")
+    (path / "notes.txt").write_text("not a picture either", encoding="utf-8")
+    return path
+
+
+def test_a_folder_of_pictures(photos: Path, folder: Path, tmp_path: Path) -> None:
+    result = run_realtime(
+        "--source", photos, "--model", folder / "model.onnx", *HAAR, "--headless", "--output", "annotated",
+        "--json", "photos.jsonl", folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "1 of 3 pictures could not be read" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "annotated").iterdir()) == ["a.png", "b.png"]
+    assert {line["picture"] for line in read_lines(tmp_path / "photos.jsonl")} == {"a.jpg", "b.png"}
+
+
+def test_one_picture(photos: Path, folder: Path, tmp_path: Path) -> None:
+    result = run_realtime(
+        "--source", photos / "a.jpg", "--model", folder / "model.onnx", *HAAR, "--headless", "--output", "seen.png",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    seen, original = cv2.imread(str(tmp_path / "seen.png")), cv2.imread(str(photos / "a.jpg"))
+    assert seen is not None and original is not None
+    assert seen.shape == original.shape and (seen != original).any()
+
+
+def test_pictures_of_changing_size_into_one_video(photos: Path, folder: Path, tmp_path: Path) -> None:
+    result = run_realtime(
+        "--source",
+        photos,
+        "--model",
+        folder / "model.onnx",
+        *HAAR,
+        "--headless",
+        "--output",
+        "all.mp4",
+        folder=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert count_frames(tmp_path / "all.mp4") == 2
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_video_of_one_frame(options: tuple[object, ...], folder: Path, tmp_path: Path) -> None:
+    frame, _ = next(draw_clip(np.random.default_rng(5), seconds=0.2, size=(320, 240), num_faces=1))
+    write_video(tmp_path / "one.mp4", [frame])
+    arguments = (
+        "--source",
+        tmp_path / "one.mp4",
+        *options[2:],
+        "--csv",
+        "a.csv",
+        "--output",
+        "a.mp4",
+        "--summary",
+        "a.png",
+    )
+    result = run_realtime(*arguments, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(read_table(tmp_path / "a.csv")) == count_frames(tmp_path / "a.mp4") == 1
+
+
+def _bad_source(kind: str, clip: Path, path: Path) -> None:
+    content = clip.read_bytes()
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not a video at all\n" * 50, encoding="utf-8")
+    elif kind == "truncated":  # an mp4 without its index
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "unknown codec":
+        assert b"mp4v" in content
+        path.write_bytes(content.replace(b"mp4v", b"zzzz").replace(b"esds", b"free"))
+    elif kind == "damaged frames":
+        start = content.index(b"mdat") + 4
+        end = content.index(b"moov") - 4
+        path.write_bytes(content[: start + 60] + bytes(end - start - 60) + content[end:])
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "truncated", "unknown codec", "damaged frames"])
+def test_a_bad_video_is_one_message(kind: str, folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    _bad_source(kind, folder / "clip.mp4", bad)
+    result = run_realtime(
+        "--source", bad, "--model", folder / "model.onnx", *HAAR, "--headless", "--csv", "a.csv", folder=tmp_path
+    )
+    _one_message(result, 1, "bad.mp4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--source", "7"), ("No camera at index 7", "--source video.mp4")),
+        (("--source", "http://127.0.0.1:9/video"), ("127.0.0.1:9",)),
+        (("--model", "nowhere.onnx"), ("No model at nowhere.onnx",)),
+        (("--model", "foreign.onnx"), ("foreign",)),
+        (("--model", "broken.onnx"), ("broken.onnx", "cannot be read")),
+        (("--model", "model.keras"), ("not an exported model",)),
+        (("--detector-model", "nowhere.onnx", "--detector", "yunet"), ("No face detector",)),
+        (("--csv", "same", "--json", "same"), ("same name",)),
+        (("--output", "seen.gif"), ("seen.gif",)),
+        (("--detect-scale", "3"), ("detect_scale",)),
+        (("--threads", "0"), ("--threads",)),
+    ],
+    ids=lambda value: " ".join(value[:2]) if str(value[0]).startswith("--") else "",
+)
+def test_what_cannot_work_is_one_message(
+    arguments: tuple[str, ...], words: tuple[str, ...], options: tuple[object, ...], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes((folder / "model.onnx").read_bytes()[:200])
+    foreign = onnx.load(folder / "model.onnx")
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    (tmp_path / "model.keras").write_bytes(b"")
+    result = run_realtime(*options, "--csv", "a.csv", *arguments, folder=tmp_path)
+    _one_message(result, 1, *words)
+
+
+def test_without_a_display_it_says_so(folder: Path, tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("displays are an X11 matter")
+    arguments = ("--source", folder / "clip.mp4", "--model", folder / "model.onnx", *HAAR)
+    _one_message(run_realtime(*arguments, folder=tmp_path), 1, "no display", "--headless")
+    _one_message(run_realtime(*arguments, folder=tmp_path, DISPLAY=":987"), 1, ":987", "--headless")
+
+
+def test_headless_without_outputs_is_refused(folder: Path, tmp_path: Path) -> None:
+    _one_message(run_realtime("--headless", "--source", folder / "clip.mp4", folder=tmp_path), 1, "--csv")
+
+
+def test_the_source_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    shutil.copy(folder / "clip.mp4", clip)
+    before = clip.read_bytes()
+    result = run_realtime(
+        "--source", clip, "--model", folder / "model.onnx", *HAAR, "--headless", "--output", clip, folder=tmp_path
+    )
+    _one_message(result, 1, "the source itself")
+    assert clip.read_bytes() == before
+
+
+def test_haar_where_yunet_cannot_be_fetched(folder: Path, tmp_path: Path) -> None:
+    result = run_realtime(
+        "--source", folder / "clip.mp4", "--model", folder / "model.onnx", "--headless", "--csv", "a.csv",
+        folder=tmp_path, HOME=str(tmp_path),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("detector:")]
+    assert len(lines) == 1 and "Haar" in lines[0] and "because YuNet could not be fetched" in lines[0]
+
+
+# --- how it ends ------------------------------------------------------------------------------------------------------
+
+
+def _start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _wait_for_rows(path: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or path.read_bytes().count(b"\n") <= count:
+        assert time.monotonic() < deadline, f"{path} got no {count} rows"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def endless(options: tuple[object, ...]) -> tuple[object, ...]:
+    """The clip as a camera: never ends by itself."""
+    return (*options, "--as-camera")
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_stopped_in_the_middle_everything_is_finished(
+    sign: signal.Signals, code: int, endless: tuple[object, ...], tmp_path: Path
+) -> None:
+    program = _start(*endless, "--csv", "a.csv", "--output", "a.mp4", "--summary", "a.png", folder=tmp_path)
+    _wait_for_rows(tmp_path / "a.csv", 20)
+    program.send_signal(sign)
+    _, stderr = program.communicate(timeout=30)
+    assert program.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert len(read_table(tmp_path / "a.csv")) >= 20
+    assert count_frames(tmp_path / "a.mp4") >= 15
+    assert cv2.imread(str(tmp_path / "a.png")) is not None
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+@pytest.mark.parametrize("delay_s", [0.15, 0.3, 0.5, 0.8, 1.2])
+def test_ctrl_c_at_any_time(delay_s: float, endless: tuple[object, ...], tmp_path: Path) -> None:
+    program = _start(*endless, "--csv", "a.csv", "--output", "a.mp4", folder=tmp_path)
+    time.sleep(delay_s + random.uniform(0, 0.1))
+    program.send_signal(signal.SIGINT)
+    _, stderr = program.communicate(timeout=30)
+    assert program.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.count("interrupted") == 1
+    if (tmp_path / "a.csv").exists():
+        read_table(tmp_path / "a.csv")
+
+
+def test_killed_the_table_is_whole_and_an_mkv_plays(folder: Path, options: tuple[object, ...], tmp_path: Path) -> None:
+    frames = [frame for frame, _ in draw_clip(np.random.default_rng(5), seconds=1.0, size=(320, 240), num_faces=1)]
+    write_video(tmp_path / "long.mp4", frames * 24)
+    program = _start(
+        "--source", tmp_path / "long.mp4", *options[2:], "--csv", "a.csv", "--output", "a.mkv", folder=tmp_path
+    )
+    _wait_for_rows(tmp_path / "a.csv", 400)
+    program.kill()
+    program.communicate(timeout=30)
+    assert len(read_table(tmp_path / "a.csv")) >= 400
+    assert count_frames(tmp_path / ".partial-a.mkv") >= 100
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root on Linux")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def _noisy_clip(path: Path) -> Path:
+    """A drawn face in front of noise, which fills a disk quickly."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for frame, _ in draw_clip(rng, seconds=3.0, size=(320, 240), num_faces=1):
+        noise = rng.integers(0, 256, frame.shape, dtype=np.uint8)
+        noise[30:210, 80:240] = frame[30:210, 80:240]
+        frames.append(noise)
+    write_video(path, frames)
+    return path
+
+
+def test_full_disk_while_recording(folder: Path, small_disk: Path, tmp_path: Path) -> None:
+    clip = _noisy_clip(tmp_path / "noisy.mp4")
+    result = run_realtime(
+        "--source", clip, "--as-camera", "--model", folder / "model.onnx", *HAAR, "--headless",
+        "--csv", small_disk / "a.csv", "--output", small_disk / "a.mp4", folder=tmp_path,
+    )  # fmt: skip
+    _one_message(result, 1, "The disk is full", "a.mp4")
+    assert read_table(small_disk / "a.csv")
+    assert count_frames(small_disk / "a.mp4") >= 5
+
+
+def test_disk_filled_by_others(folder: Path, small_disk: Path, tmp_path: Path) -> None:
+    """The table's row that does not fit is cut off; the video, on the same disk, plays."""
+    clip = write_clip(tmp_path / "calm.mp4", seconds=3.0)
+    program = _start(
+        "--source", clip, "--as-camera", "--model", folder / "model.onnx", *HAAR, "--headless",
+        "--csv", small_disk / "a.csv", "--json", small_disk / "a.jsonl", "--output", small_disk / "a.mp4",
+        folder=tmp_path,
+    )  # fmt: skip
+    _wait_for_rows(small_disk / "a.csv", 30)
+    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    _, stderr = program.communicate(timeout=30)
+    assert program.returncode == 1, stderr
+    assert stderr.count("error: ") == 1 and "disk is full" in stderr
+    assert len(read_table(small_disk / "a.csv")) >= 30
+    assert len(read_lines(small_disk / "a.jsonl")) >= 30
+    (small_disk / "filler").unlink()
+    videos = [*small_disk.glob("a.mp4")]
+    assert videos and count_frames(videos[0]) >= 20
+
+
+# --- live sources -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _stream(clip: Path, num_frames: int, *, then: str) -> Iterator[str]:
+    """A camera with a web address: sends JPEGs at 30 frames/s, then hangs up or falls silent."""
+    over = threading.Event()
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            capture = cv2.VideoCapture(str(clip))
+            for _ in range(num_frames):
+                read, image = capture.read()
+                if not read:
+                    capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+                    _, image = capture.read()
+                content = cv2.imencode(".jpg", image)[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+                self.wfile.write(head.encode() + content + b"\r\n")
+                over.wait(1 / 30)
+            if then == "falls silent":
+                over.wait(60)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/video"
+        over.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("then", ["hangs up", "falls silent"])
+def test_a_camera_that_stops(then: str, folder: Path, tmp_path: Path) -> None:
+    with _stream(folder / "clip.mp4", 60, then=then) as address:
+        result = run_realtime(
+            "--source", address, "--model", folder / "model.onnx", *HAAR, "--headless", "--csv", "a.csv",
+            "--output", "a.mp4", folder=tmp_path,
+        )  # fmt: skip
+    _one_message(result, 1, address)
+    assert len(read_table(tmp_path / "a.csv")) >= 20
+    assert count_frames(tmp_path / "a.mp4") >= 20
+
+
+def test_a_camera_for_some_seconds(options: tuple[object, ...], tmp_path: Path) -> None:
+    result = run_realtime(
+        *options, "--as-camera", "--seconds", 1.5, "--output", "a.mp4", "--csv", "a.csv", folder=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    # Recorded in real time: repeated frames stand in for skipped ones.
+    assert 34 <= count_frames(tmp_path / "a.mp4") <= 40
+    assert max(float(row["time_s"]) for row in read_table(tmp_path / "a.csv")) < 1.5
+
+
+@pytest.mark.parametrize("work_s", [0.0, 0.1], ids=["fast consumer", "slow consumer"])
+def test_the_newest_frame_is_used(work_s: float, folder: Path) -> None:
+    """A source of 25 frames/s: what is looked at is never older than one frame, however slow the work."""
+    source = LiveSource(folder / "clip.mp4")
+    ages, numbers = [], []
+    for frame in source:
+        ages.append(time.monotonic() - frame.captured_s)
+        numbers.append(frame.number)
+        time.sleep(work_s)
+        if frame.time_s > 1.5:
+            break
+    source.close()
+    assert np.percentile(ages, 90) <= 1 / 25 + 0.01
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) < 20 if work_s else len(numbers) > 25
+    assert (source.skipped > 10) == bool(work_s)
+
+
+# --- real data --------------------------------------------------------------------------------------------------------
+
+
+def test_the_real_clip_through_the_program(folder: Path, tmp_path: Path) -> None:
+    portrait, yunet = find_portrait(), find_yunet()
+    released = ROOT / "pretrained/model.onnx"
+    result = run_realtime(
+        "--source", portrait, "--model", released if released.exists() else folder / "model.onnx",
+        "--detector-model", yunet, "--headless", "--output", "a.mp4", "--csv", "a.csv", "--summary", "a.png",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "detector: YuNet" in result.stderr
+    rows = read_table(tmp_path / "a.csv")
+    assert len({row["frame"] for row in rows}) >= 0.98 * 464
+    assert {row["face_id"] for row in rows} == {"1"}
+    assert count_frames(tmp_path / "a.mp4") == 464
