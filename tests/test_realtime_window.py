@@ -19,6 +19,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+_CLOSE = """
+import ctypes, sys
+x11 = ctypes.CDLL("libX11.so.6")
+x11.XOpenDisplay.restype = ctypes.c_void_p
+x11.XInternAtom.restype = ctypes.c_ulong
+class Message(ctypes.Structure):  # XClientMessageEvent
+    _fields_ = [("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("send_event", ctypes.c_int),
+                ("display", ctypes.c_void_p), ("window", ctypes.c_ulong), ("message_type", ctypes.c_ulong),
+                ("format", ctypes.c_int), ("data", ctypes.c_long * 5), ("room", ctypes.c_long * 24)]
+display = ctypes.c_void_p(x11.XOpenDisplay(sys.argv[1].encode()))
+window = ctypes.c_ulong(int(sys.argv[2]))
+protocols, delete = (x11.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+message = Message(33, 0, 1, display, window, protocols, 32, (ctypes.c_long * 5)(delete, 0, 0, 0, 0))
+x11.XSendEvent(display, window, 0, 0, ctypes.byref(message))
+x11.XFlush(display)
+"""
+
+
 class Desktop:
     """A virtual display with the program in it."""
 
@@ -65,8 +83,11 @@ class Desktop:
         self._xdotool("key", key)
 
     def close_window(self) -> None:
-        """Ask the window to close, as a close button does."""
-        self._xdotool("windowquit", self.window)
+        """Ask the window to close, as the close button of a window manager does (ICCCM 4.2.8, WM_DELETE_WINDOW)."""
+        result = subprocess.run(
+            [sys.executable, "-c", _CLOSE, self.display, self.window], capture_output=True, text=True, timeout=20
+        )
+        assert result.returncode == 0, result.stderr
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + 40

@@ -1,0 +1,77 @@
+"""A picture of a whole run: who showed what when, and for which share of the time."""
+
+import numpy as np
+
+from src.expressions import EXPRESSIONS
+from src.realtime.drawing import EXPRESSION_COLOURS, Colour, draw_panel, draw_text, text_width
+from src.realtime.faces import UNCERTAIN
+from src.realtime.timeline import Timeline
+
+_WIDTH = 1400  # pixels
+_LEFT, _RIGHT, _SHARES_LEFT, _SHARES_RIGHT = 110, 860, 920, 1360
+_ROW, _HEAD, _FOOT = 46, 96, 110
+_BACKGROUND: Colour = (255, 255, 255)
+_TEXT: Colour = (50, 46, 44)
+_FAINT: Colour = (140, 136, 134)
+_TRACK: Colour = (238, 236, 235)
+_COLOURS = {**EXPRESSION_COLOURS, UNCERTAIN: (210, 208, 206)}
+_MOST_FACES = 20
+
+
+def draw_summary(timeline: Timeline, title: str) -> np.ndarray:
+    """uint8 `(H, 1400, 3)` BGR. Shows the faces seen longest, at most twenty, in the order of their ids."""
+    numbers = sorted(sorted(timeline.faces, key=lambda number: -timeline.seconds(number))[:_MOST_FACES])
+    height = _HEAD + max(1, len(numbers)) * _ROW + _FOOT
+    page = np.full((height, _WIDTH, 3), _BACKGROUND, np.uint8)
+    start_s = timeline.start_s or 0.0
+    length_s = max(timeline.now_s - start_s, 1e-3)
+    draw_text(page, f"Expressions in {title}", 40, 28, 15, _TEXT, bold=True)
+    count = len(timeline.faces)
+    shown = "" if count <= _MOST_FACES else f", the {_MOST_FACES} seen longest"
+    draw_text(page, f"{_clock(length_s)}, {count} face{'s' * (count != 1)}{shown}", 40, 58, 10, _FAINT)
+    draw_text(page, "share of the time in view", _SHARES_LEFT, 76, 9, _FAINT)
+    if not numbers:
+        draw_text(page, "no face was found", _LEFT, _HEAD + 14, 12, _FAINT)
+    for index, number in enumerate(numbers):
+        top = _HEAD + index * _ROW
+        draw_text(page, f"face {number}", 40, top + 10, 11, _TEXT)
+        draw_panel(page, _LEFT, top, _RIGHT - _LEFT, 30, colour=_TRACK, opacity=1)
+        for segment in timeline.faces[number]:
+            left, right = (
+                _LEFT + round((_RIGHT - _LEFT) * (time_s - start_s) / length_s)
+                for time_s in (segment.start_s, segment.end_s)
+            )
+            left = min(left, _RIGHT - 1)
+            draw_panel(page, left, top, max(1, right - left), 30, colour=_COLOURS[segment.expression], opacity=1)
+        _draw_shares(page, timeline.shares(number), top)
+    bottom = _HEAD + max(1, len(numbers)) * _ROW
+    for step in range(6):
+        x = _LEFT + round((_RIGHT - _LEFT) * step / 5)
+        label = _clock(length_s * step / 5)
+        draw_text(page, label, x - text_width(label, 9) // 2, bottom, 9, _FAINT)
+    x = 40
+    for name in (*EXPRESSIONS, UNCERTAIN):
+        draw_panel(page, x, height - 46, 16, 16, radius=3, colour=_COLOURS[name], opacity=1)
+        draw_text(page, name, x + 24, height - 43, 10, _TEXT)
+        x += 24 + text_width(name, 10) + 36
+    return page
+
+
+def _draw_shares(page: np.ndarray, shares: dict[str, float], top: int) -> None:
+    """A bar of the shares in the classes' order, and the two largest in words."""
+    left = float(_SHARES_LEFT)
+    for name in (*EXPRESSIONS, UNCERTAIN):
+        width = (_SHARES_RIGHT - _SHARES_LEFT) * shares.get(name, 0.0)
+        draw_panel(page, round(left), top, round(left + width) - round(left), 14, colour=_COLOURS[name], opacity=1)
+        left += width
+    largest = [(name, share) for name, share in list(shares.items())[:4] if share >= 0.005]
+    words = ",  ".join(f"{name} {100 * share:.0f} %" for name, share in largest)
+    draw_text(page, words, _SHARES_LEFT, top + 20, 9, _TEXT)
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

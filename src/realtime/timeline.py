@@ -1,0 +1,59 @@
+"""Which expression each face showed when, as segments: memory grows with changes, not with frames."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from src.realtime.faces import Face
+
+_LONGEST_GAP_S = 0.5  # a face unseen for longer starts a new segment
+
+
+@dataclass
+class Segment:
+    """An expression shown from start_s to end_s."""
+
+    expression: str
+    start_s: float
+    end_s: float
+
+
+class Timeline:
+    """Segments per face id. keep_s: forget what ended longer ago than that; None keeps all."""
+
+    def __init__(self, keep_s: float | None = None) -> None:
+        self._keep_s = keep_s
+        self.start_s: float | None = None
+        self.now_s = 0.0
+        self.faces: dict[int, list[Segment]] = {}
+
+    def add(self, time_s: float, faces: list[Face]) -> None:
+        if self.start_s is None:
+            self.start_s = time_s
+        self.now_s = time_s
+        for face in faces:
+            segments = self.faces.setdefault(face.id, [])
+            last = segments[-1] if segments else None
+            if last is None or time_s - last.end_s > _LONGEST_GAP_S:
+                segments.append(Segment(face.expression, time_s, time_s))
+            else:
+                last.end_s = time_s
+                if last.expression != face.expression:
+                    segments.append(Segment(face.expression, time_s, time_s))
+        if self._keep_s is not None:
+            oldest_s = time_s - self._keep_s
+            for number in [number for number, segments in self.faces.items() if segments[0].end_s < oldest_s]:
+                self.faces[number] = [segment for segment in self.faces[number] if segment.end_s >= oldest_s]
+                if not self.faces[number]:
+                    del self.faces[number]
+
+    def shares(self, number: int) -> dict[str, float]:
+        """Fraction of a face's time per expression, the longest first."""
+        seconds: dict[str, float] = defaultdict(float)
+        for segment in self.faces[number]:
+            # A face seen in one frame only has no length; it still counts for something.
+            seconds[segment.expression] += max(segment.end_s - segment.start_s, 1e-3)
+        total = sum(seconds.values())
+        return {name: value / total for name, value in sorted(seconds.items(), key=lambda item: -item[1])}
+
+    def seconds(self, number: int) -> float:
+        return sum(segment.end_s - segment.start_s for segment in self.faces[number])

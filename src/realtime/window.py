@@ -1,0 +1,254 @@
+"""The window: live frames with the overlay, and the keys.
+
+Nothing is saved unless a key or an option asks for it. A camera is shown mirrored, as people know themselves; tables
+and ids always refer to the frame as the camera sent it.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from src.errors import UserError
+from src.realtime.faces import Face
+from src.realtime.headless import FULL_DISK
+from src.realtime.overlay import KeyList, Notice, Overlay, RecordingBadge
+from src.realtime.recognition import ExpressionRecognizer
+from src.realtime.recorder import VideoRecorder, save_picture
+from src.realtime.results import Results
+from src.realtime.source import Frame, Source
+
+_TITLE = "Facial expressions"
+_KEYS_SHOWN_S = 3.0
+_NOTICE_S = 3.0
+_ESCAPE = 27
+_LATE_S = 0.25  # a file that is later than that plays on from here
+
+
+def require_display() -> None:
+    """Raises UserError where no window can be opened; Qt would end the whole program instead."""
+    if not sys.platform.startswith("linux"):
+        return
+    advice = "Run it on a desktop, or without a window: --headless --output out.mp4 --csv out.csv"
+    display = os.environ.get("DISPLAY", "")
+    if not display:
+        raise UserError(f"There is no display for a window. {advice}")
+    host, _, rest = display.partition(":")
+    number = rest.partition(".")[0]
+    try:
+        if host in ("", "unix"):
+            with socket.socket(socket.AF_UNIX) as connection:
+                # Servers listen on the abstract name, the path, or both.
+                if connection.connect_ex(f"\0/tmp/.X11-unix/X{number}") != 0:
+                    connection.connect(f"/tmp/.X11-unix/X{number}")
+        else:
+            socket.create_connection((host, 6000 + int(number)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"The display {display} does not answer. {advice}") from error
+
+
+class LiveWindow:
+    """One run in a window; `run` returns when the user quits or the source ends.
+
+    folder: where snapshots and recordings go. seconds: end after that much of the source's time.
+    """
+
+    def __init__(
+        self, source: Source, recognizer: ExpressionRecognizer, results: Results, overlay: Overlay, folder: Path
+    ) -> None:
+        self._source, self._recognizer, self._results, self._overlay = source, recognizer, results, overlay
+        self._folder = folder
+        self._paused = self._keys_wanted = self._quit = False
+        self._keys_until_s = 0.0
+        self._notice, self._notice_until_s = "", 0.0
+        self._recording: VideoRecorder | None = None
+        self._recording_since_s = 0.0
+        self._clean = np.zeros((1, 1, 3), np.uint8)  # the annotated frame without keys, notices and badge
+        self._failure: str | None = None
+
+    def run(self, seconds: float | None) -> None:
+        """Raises UserError when the source fails or an output could not be written to its end."""
+        require_display()
+        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        try:
+            for frame, faces in self._recognized(seconds):
+                self._show(frame, faces)
+                if self._quit:
+                    break
+        finally:
+            try:
+                self._stop_recording()
+            finally:
+                written = self._results.close()
+                cv2.destroyAllWindows()
+            if written:
+                print("wrote " + ", ".join(map(str, written)))
+        if self._failure:
+            raise UserError(self._failure)
+
+    def _recognized(self, seconds: float | None) -> Iterator[tuple[Frame, list[Face]]]:
+        begin_s: float | None = None
+        for frame in self._source:
+            if seconds is not None and frame.time_s >= seconds:
+                return
+            if not self._source.live and self._source.continuous:
+                begin_s = self._wait_until_due(frame.time_s, begin_s)
+                if self._quit:
+                    return
+            elif self._paused:  # a live source goes on; its frames are not looked at
+                self._wait_while_paused()
+                if self._quit:
+                    return
+                continue
+            faces = self._recognizer.recognize(frame.image, frame.time_s if self._source.continuous else None)
+            yield frame, faces
+
+    def _wait_until_due(self, time_s: float, begin_s: float | None) -> float:
+        """Keep a file at its own speed; returns when it would have begun. Handles keys while paused."""
+        now_s = time.monotonic()
+        if begin_s is None or self._paused or now_s - (begin_s + time_s) > _LATE_S:
+            if self._paused:
+                self._wait_while_paused()
+            return time.monotonic() - time_s
+        while (left_s := begin_s + time_s - time.monotonic()) > 0.002:
+            self._poll(max(1, min(20, int(1000 * left_s))))
+            if self._quit or self._paused:
+                break
+        return begin_s
+
+    def _wait_while_paused(self) -> None:
+        while self._paused and not self._quit:
+            self._refresh()
+            self._poll(30)
+
+    def _show(self, frame: Frame, faces: list[Face]) -> None:
+        start_s = time.perf_counter()
+        self._overlay.recent.add(frame.time_s, faces)
+        self._clean = self._overlay.annotate(frame.image, faces, continuous=self._source.continuous)
+        draw_ms = 1000 * (time.perf_counter() - start_s)
+        timings = {**self._recognizer.timings, "draw": draw_ms}
+        if self._source.live:
+            timings["lag"] = 1000 * (time.monotonic() - frame.captured_s)
+        self._overlay.status.measure(timings, time.perf_counter())
+        self._write(frame, faces)
+        if self._keys_until_s == 0.0:
+            cv2.resizeWindow(_TITLE, *_window_size(self._clean))
+            self._keys_until_s = time.monotonic() + _KEYS_SHOWN_S
+        self._refresh()
+        self._poll(1)
+        if not self._source.continuous:
+            self._paused = True  # a picture stays until space shows the next
+            self._wait_while_paused()
+
+    def _write(self, frame: Frame, faces: list[Face]) -> None:
+        try:
+            if self._recording is not None:
+                self._recording.write(self._clean, frame.time_s)
+        except OSError as error:
+            self._give_up(error)
+            self._stop_recording()
+        try:
+            self._results.write(frame, faces, self._clean if self._results.wants_pictures else None)
+        except OSError as error:
+            self._give_up(error)
+            self._results.stop()
+
+    def _give_up(self, error: OSError) -> None:
+        """Writing has failed, the show goes on; the exit code tells."""
+        if error.errno not in FULL_DISK:
+            raise error
+        self._failure = f"The disk is full: {error.filename} ends early. What was written before is complete."
+        print(f"warning: {self._failure}", file=sys.stderr)
+        self._say("disk full: recording stopped")
+
+    def _refresh(self) -> None:
+        """Show the last frame with what belongs to the window only."""
+        now_s = time.monotonic()
+        scene = self._clean
+        if self._recording is not None or self._results.video is not None:
+            scene = RecordingBadge(now_s - self._recording_since_s).annotate(scene, [])
+        if now_s < self._notice_until_s or self._paused:
+            text = "paused, space goes on" if self._paused else self._notice
+            scene = Notice(text).annotate(scene, [])
+        if self._keys_wanted or now_s < self._keys_until_s:
+            scene = KeyList().annotate(scene, [])
+        cv2.imshow(_TITLE, scene)
+
+    def _say(self, text: str) -> None:
+        self._notice, self._notice_until_s = text, time.monotonic() + _NOTICE_S
+
+    def _poll(self, wait_ms: int) -> None:
+        """Handle one key, if any, and notice a closed window."""
+        if self._recording_since_s == 0.0:
+            self._recording_since_s = time.monotonic()
+        key = cv2.waitKey(wait_ms)
+        if key >= 0:
+            self._press(key & 0xFF)
+        try:
+            self._quit = self._quit or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:
+            self._quit = True
+
+    def _press(self, key: int) -> None:
+        view = self._overlay.view
+        if key in (ord("q"), _ESCAPE):
+            self._quit = True
+        elif key == ord(" "):
+            self._paused = not self._paused
+        elif key == ord("s"):
+            self._save_snapshot()
+        elif key == ord("r"):
+            if self._recording is None:
+                self._start_recording()
+            else:
+                path = self._recording.path
+                self._stop_recording()
+                self._say(f"saved {path.name}")
+        elif key == ord("b"):
+            view.bars = not view.bars
+        elif key == ord("t"):
+            view.timeline = not view.timeline
+        elif key == ord("m"):
+            view.mirror = not view.mirror
+        elif key == ord("p"):
+            view.blur = not view.blur
+        elif key == ord("h"):
+            shown = self._keys_wanted or time.monotonic() < self._keys_until_s
+            self._keys_wanted, self._keys_until_s = not shown, 1e-9
+
+    def _save_snapshot(self) -> None:
+        path = self._free_name("snapshot", ".png")
+        try:
+            save_picture(path, self._clean)
+        except OSError as error:
+            self._give_up(error)
+        else:
+            print(f"saved {path}")
+            self._say(f"saved {path.name}")
+
+    def _free_name(self, kind: str, suffix: str) -> Path:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-4]
+        return self._folder / f"{kind}-{stamp}{suffix}"
+
+    def _start_recording(self) -> None:
+        path = self._free_name("recording", ".mp4")
+        self._recording = VideoRecorder(path, self._source.frames_per_second, paced=self._source.live)
+        self._recording_since_s = time.monotonic()
+
+    def _stop_recording(self) -> None:
+        recording, self._recording = self._recording, None
+        if recording is not None and recording.close():
+            print(f"saved {recording.path}")
+
+
+def _window_size(scene: np.ndarray) -> tuple[int, int]:
+    """Width and height in pixels: the frame's, but between 640 x 480 and 1280 x 960."""
+    height, width = scene.shape[:2]
+    scale = min(max(1.0, min(640 / width, 480 / height)), 1280 / width, 960 / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
