@@ -8,10 +8,10 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup demo test lint format repro release bench sample lock clean
+.PHONY: help setup demo test lint format repro release bench bench-realtime sample lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/.complete ## build .venv from requirements.txt and requirements-dev.txt
 
@@ -45,6 +45,9 @@ release: setup ## copy the current model and its card to pretrained/
 bench: setup ## measure data stages against the obvious ways: seconds, ratio, peak memory
 	@for name in fer2013_csv crop smote full_size; do python -m benchmarks.bench_$$name 2> /dev/null; done
 
+bench-realtime: setup ## measure the real-time program beside `fer`: make bench-realtime ARGS="--video clip.mp4"
+	@python -m benchmarks.bench_realtime $(ARGS)
+
 sample: setup ## draw the bundled sample again
 	@python -m src.datasets.sample data/raw/sample
 
@@ -52,6 +55,7 @@ lock: setup ## resolve requirements*.in into the locks anew
 	@pip install --quiet uv
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements.in -o requirements.txt
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-dev.in -o requirements-dev.txt
+	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-runtime.in -o requirements-runtime.txt
 
 clean: ## remove .venv and build/
 	@rm -rf .venv build
