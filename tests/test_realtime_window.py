@@ -67,7 +67,7 @@ class Desktop:
         )
         self.wait(lambda: bool(self._find()), "the window")
         self.window = self._find()
-        self.wait(lambda: self.screenshot().std() > 20, "a picture in the window")
+        self.wait(lambda: len(np.unique(self.screenshot()[:240, :320])) > 100, "a picture in the window")
         self._xdotool("windowfocus", self.window)
 
     def _xdotool(self, *words: str) -> str:

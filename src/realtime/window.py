@@ -137,11 +137,13 @@ class LiveWindow:
             timings["lag"] = 1000 * (time.monotonic() - frame.captured_s)
         self._overlay.status.measure(timings, time.perf_counter())
         self._write(frame, faces)
-        if self._keys_until_s == 0.0:
-            cv2.resizeWindow(_TITLE, *_window_size(self._clean))
+        first = self._keys_until_s == 0.0
+        if first:
             self._keys_until_s = time.monotonic() + _KEYS_SHOWN_S
         self._refresh()
         self._poll(1)
+        if first:  # resized before it is on the screen, a window may stay black
+            cv2.resizeWindow(_TITLE, *_window_size(self._clean))
         if not self._source.continuous:
             self._paused = True  # a picture stays until space shows the next
             self._wait_while_paused()
