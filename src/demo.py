@@ -98,7 +98,7 @@ def main() -> None:
     if revision is None:
         raise UserError("The experiment left no result. Run `dvc exp run --temp -S dataset=sample` to see why.")
     _collect(revision)
-    print("\nrecognizing expressions in a drawn clip")
+    print("\nrecognizing expressions in a drawn clip", flush=True)
     _recognize_clip()
     _print_table()
     print(f"\nIn {OUTPUT}: annotated.mp4, timeline.png, faces.csv; metrics/, plots/ (see confusion.png), models/")

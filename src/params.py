@@ -124,6 +124,7 @@ class TrainParams:
 @dataclass(frozen=True, kw_only=True)
 class ExportParams:
     uncertain_below: float = _within(0, 1)
+    int8: bool
     parity_faces: int = _within(1, 100_000)
 
 

@@ -13,6 +13,7 @@ from src.storage import replace_directory
 
 MAX_BYTES = 12_000_000
 FILES = ("export/model.onnx", "export/model.tflite", "model_card.md")
+OPTIONAL_FILES = ("export/model.int8.onnx",)  # with export.int8
 
 
 def release(models: Path, pretrained: Path) -> None:
@@ -27,7 +28,8 @@ def release(models: Path, pretrained: Path) -> None:
             "in Git. Release a smaller backbone (train.backbone=compact), or share this one through the DVC remote."
         )
     with replace_directory(pretrained) as partial:
-        for name in FILES:
+        present = [name for name in OPTIONAL_FILES if (models / name).is_file()]
+        for name in (*FILES, *present):
             shutil.copyfile(models / name, partial / Path(name).name)
 
 

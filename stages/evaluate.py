@@ -1,6 +1,7 @@
 """Score the exported model on the test and validation faces, draw the plots, write the model card.
 
 In: models/export/, data/processed/split/{validation,test}, plots/history.csv, plots/class_distribution/.
+The 8-bit variant is scored beside it, where there is one.
 Out: metrics/evaluate.json, plots/*.{csv,png}, plots/faces/mistakes.png, models/model_card.md.
 Run: `dvc repro evaluate`, or `python -m stages.evaluate` from the repository root: about 15 s for 7,000 faces on
 2 CPU cores with the default network, ending in a table of the headline figures.
@@ -21,6 +22,7 @@ from src.params import load_params
 from src.storage import replace_file, write_json
 
 EXPORT = Path("models/export")
+INT8 = EXPORT / "model.int8.onnx"
 SPLIT = Path("data/processed/split")
 PLOTS = Path("plots")
 
@@ -40,6 +42,9 @@ def main() -> None:
     test = report.score_split(classifier, SPLIT / "test")
 
     figures = report.evaluation_figures(test, validation, rules)
+    if INT8.is_file():
+        small = Classifier(INT8, threads=os.cpu_count() or 1)
+        figures["int8"] = report.variant_figures(small, test, validation, rules)
     report.write_plot_tables(PLOTS, test, rules)
     report.draw_test_plots(PLOTS, test, rules, figures["test"]["all"]["ece"])
     report.draw_mistakes(PLOTS / "faces/mistakes.png", test, params.evaluate.mistakes)

@@ -1,12 +1,13 @@
-"""Export the trained network as ONNX and LiteRT, and prove that both agree with Keras.
+"""Export the trained network as ONNX and LiteRT, prove that both agree with Keras, and make an 8-bit variant.
 
-Reads models/train and data/processed/split/validation. Writes models/export/{model.onnx,model.tflite} and
-metrics/export.json. Run: `python -m stages.export`; about 40 s.
+Reads models/train, data/processed/split/validation (parity, accuracy of the 8-bit variant) and data/processed/smote
+(its ranges). Writes models/export/{model.onnx,model.tflite,model.int8.onnx} and metrics/export.json.
+Run: `python -m stages.export`; about a minute.
 """
 
 from src.errors import run_program
 from src.faceset import FaceSet
-from src.network.exporting import export_model
+from src.network.exporting import export_model, export_quantized
 from src.network.saving import load_trained
 from src.params import load_params
 from src.storage import replace_directory, write_json
@@ -15,9 +16,13 @@ from src.storage import replace_directory, write_json
 def main() -> None:
     params = load_params()
     trained = load_trained("models/train")
-    faces = FaceSet.load("data/processed/split/validation").images[: params.export.parity_faces]
+    validation = FaceSet.load("data/processed/split/validation")
+    faces = validation.images[: params.export.parity_faces]
     with replace_directory("models/export") as partial:
         report = export_model(trained, faces, params.crop.margin, params.export.uncertain_below, partial)
+        if params.export.int8:
+            train = FaceSet.load("data/processed/smote")
+            report["int8"] = export_quantized(partial / "model.onnx", train, validation)
     write_json("metrics/export.json", report)
 
 

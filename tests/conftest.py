@@ -1,9 +1,10 @@
 """Fixtures shared by the tests. Random faces here test plumbing only; the drawn sample tests learning."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import yaml
 
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
+
+Mount = Callable[[str, str], None]
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
@@ -43,6 +46,15 @@ def random_faces(per_class: int, size: int = 48, seed: int = 0) -> FaceSet:
     return FaceSet(images.astype(np.uint8), labels)
 
 
+def random_network(folder: Path) -> None:
+    """A `cnn` that has learned nothing, as stage train writes one."""
+    from src.network.backbones import NetworkSpec, build_network
+    from src.network.saving import TrainedNetwork, save_trained
+
+    spec = NetworkSpec("cnn", image_size=48, input_size=48, view_fraction=1.0, head_units=0, dropout=0.2)
+    save_trained(folder, TrainedNetwork(build_network(spec), spec, 1.0))
+
+
 @pytest.fixture
 def params_content() -> dict:
     """params.yaml as a mapping that a test may change."""
@@ -68,3 +80,22 @@ def run_stage(tmp_path: Path, params_content: dict) -> Callable[..., subprocess.
         )
 
     return run
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """mount("data/processed", "size=64k"): a file system in memory at that folder; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def do_mount(path: str, options: str) -> None:
+        folder = tmp_path / path
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a small file system is not allowed here")
+        if folder not in mounted:
+            mounted.append(folder)
+
+    yield do_mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -7,7 +7,7 @@ test_crop_stage; damaged models at evaluate: test_evaluate.
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ import pytest
 
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
-from tests.conftest import random_faces
+from tests.conftest import Mount, random_faces, random_network
 from tests.raw_data import contents, write_files
 
 RunStage = Callable[..., subprocess.CompletedProcess[str]]
-Mount = Callable[[str, str], None]
 
 # A run far too short to learn anything; batch_size is given so that an epoch has several steps.
 SHORT: dict[str, Any] = {"backbone": "cnn", "epochs": 1, "batch_size": 16}
@@ -29,7 +28,7 @@ INPUTS = {
     "undersample": ("data/processed/split/train",),
     "smote": ("data/processed/undersample",),
     "train": ("data/processed/smote", "data/processed/split/validation"),
-    "export": ("data/processed/split/validation",),
+    "export": ("data/processed/smote", "data/processed/split/validation"),
 }
 OUTPUTS = {
     "split": "data/processed/split/train/images.npy",
@@ -171,25 +170,6 @@ def test_export_without_a_trained_network(tmp_path: Path, run_stage: RunStage) -
     check_refusal(tmp_path, lambda: run_stage("export"), ["models/train has no trained network", "dvc repro train"])
 
 
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    """mount("data/processed", "size=64k"): a file system in memory at that folder; skips where that is not allowed."""
-    mounted: list[Path] = []
-
-    def do_mount(path: str, options: str) -> None:
-        folder = tmp_path / path
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("mounting a small file system is not allowed here")
-        if folder not in mounted:
-            mounted.append(folder)
-
-    yield do_mount
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 FULL_DISK = {  # stage: (folder of the outputs, its size; the inputs fit, the outputs do not)
     "split": ("data/processed", "size=64k"),
     "undersample": ("data/processed", "size=256k"),
@@ -205,6 +185,15 @@ def test_full_disk(tmp_path: Path, run_stage: RunStage, mount: Mount, stage: str
     check_refusal(
         tmp_path, lambda: run_stage(stage, train=SHORT), ["The disk is full", "Earlier outputs are untouched"]
     )
+
+
+@pytest.mark.parametrize("free", ["2600k", "4700k", "6800k"], ids=["onnx", "litert", "int8"])
+def test_full_disk_while_exporting(tmp_path: Path, run_stage: RunStage, mount: Mount, free: str) -> None:
+    """The network takes 2.2 MB of the disk, each 32-bit file 2.2 MB, the 8-bit one .6 MB."""
+    mount("models", f"size={free}")
+    prepare(tmp_path, "export")
+    random_network(tmp_path / "models/train")
+    check_refusal(tmp_path, lambda: run_stage("export"), ["The disk is full", "Earlier outputs are untouched"])
 
 
 def test_read_only_file_system(tmp_path: Path, run_stage: RunStage, mount: Mount) -> None:

@@ -103,6 +103,21 @@ def test_metrics_are_those_of_the_exported_model(results: Path) -> None:
     assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
 
 
+def test_the_8_bit_variant_has_its_accuracy_beside_it(results: Path) -> None:
+    test = FaceSet.load(results / "data/processed/split/test")
+    answers = [
+        Classifier(results / "models/export" / name).predict(np.asarray(test.images)).argmax(1)
+        for name in ("model.onnx", "model.int8.onnx")
+    ]
+    figures = json.loads((results / "metrics/evaluate.json").read_text())["int8"]
+    assert figures["test"]["all"]["accuracy"] == pytest.approx((answers[1] == test.targets).mean(), abs=1e-5)
+    assert figures["test"]["all"]["same_answer"] == pytest.approx((answers[0] == answers[1]).mean(), abs=1e-5)
+    export = json.loads((results / "metrics/export.json").read_text())["int8"]
+    assert export["validation_accuracy"] == figures["validation"]["all"]["accuracy"]
+    assert export["bytes"] < (results / "models/export/model.onnx").stat().st_size / 2
+    assert "model.int8.onnx" in (results / "models/model_card.md").read_text()
+
+
 def test_history_has_one_row_per_epoch(results: Path) -> None:
     with (results / "plots/history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]

@@ -1,5 +1,6 @@
 """Stage evaluate, run as DVC runs it, on a real (linear) ONNX model and small FaceSets."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from src.evaluation.metrics import wilson_interval
 from src.evaluation.report import read_data_note
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet, write_class_distribution
+from tests.conftest import Mount
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 24  # pixels, side of the test faces
@@ -315,6 +317,25 @@ def test_bad_input_gives_one_message_and_touches_nothing(
     assert len(result.stderr.strip().splitlines()) == 1
     assert [word for word in words if word not in result.stderr] == []
     assert [name for name in OUTPUTS if (folder / name).exists()] == []
+
+
+@pytest.mark.parametrize("folder", ["metrics", "models", "plots", "plots/faces"])
+def test_full_disk(tmp_path: Path, mount: Mount, folder: str) -> None:
+    """Nothing half-written; the figures of the last run stay whole."""
+    mount(folder, "size=500k" if folder == "models" else "size=64k")
+    make_workspace(tmp_path)
+    (tmp_path / "metrics").mkdir(exist_ok=True)
+    (tmp_path / "metrics/evaluate.json").write_text("earlier")
+    with contextlib.suppress(OSError), (tmp_path / folder / "others").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):  # nothing is left
+            pass
+    result = run_stage(tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.count("error: ") == 1
+    assert "The disk is full" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "metrics/evaluate.json").read_text() == "earlier"
+    assert [path.name for path in tmp_path.rglob(".partial-*")] == []
 
 
 @pytest.mark.parametrize(

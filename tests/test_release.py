@@ -29,6 +29,13 @@ def test_release_replaces_what_was_there(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_8_bit_variant_goes_along(tmp_path: Path) -> None:
+    models = _models(tmp_path / "models")
+    (models / "export/model.int8.onnx").write_text("small")
+    release(models, tmp_path / "pretrained")
+    assert (tmp_path / "pretrained/model.int8.onnx").read_text() == "small"
+
+
 @pytest.mark.parametrize("missing", FILES)
 def test_missing_file_keeps_the_old_release(tmp_path: Path, missing: str) -> None:
     release(_models(tmp_path / "models"), tmp_path / "pretrained")

@@ -142,7 +142,18 @@ def _files(facts: CardFacts) -> str:
   {100 * metadata.margin:g} % of the box on each side by `src.cropping.crop_face`. N is free.
 - Output: float32 `(N, 7)`, probabilities in the order above. Resizing, scaling and the temperature
   ({metadata.temperature:.3f}) are part of the file, and so are these facts, as metadata.
-"""
+{_int8(facts)}"""
+
+
+def _int8(facts: CardFacts) -> str:
+    if "int8" not in facts.figures:
+        return ""
+    row, name = facts.figures["int8"]["test"]["all"], _section_name("all", "test", facts)
+    return f"""- `model.int8.onnx`: weights and activations in 8 bits, for CPUs. On test, {name} (n = {row["n"]:,}),
+  its accuracy is {_interval(row, "accuracy")}, macro F1 {row["macro_f1"]:.3f}, calibration error {row["ece"]:.3f};
+  to {100 * row["same_answer"]:.1f} % of the faces it gives the same answer as `model.onnx`. All other figures here
+  are those of `model.onnx`.
+{_note(facts)}"""
 
 
 def _data(facts: CardFacts) -> str:

@@ -15,7 +15,7 @@ from src.classifier import Classifier
 from src.errors import UserError
 from src.evaluation import plots
 from src.evaluation.calibration import reliability_table
-from src.evaluation.metrics import ScoringRules, baselines, confusion_matrix, evaluate_split
+from src.evaluation.metrics import DECIMALS, ScoringRules, baselines, confusion_matrix, evaluate_split
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from src.sheets import draw_sheet, save_picture
@@ -90,6 +90,25 @@ def evaluation_figures(test: ScoredFaces, validation: ScoredFaces, rules: Scorin
         ),
         "baseline": baselines(test.faces.targets),
     }
+
+
+def variant_figures(
+    classifier: Classifier, test: ScoredFaces, validation: ScoredFaces, rules: ScoringRules
+) -> dict[str, Any]:
+    """The headline figures of another export of the same network, per split and source, and `same_answer`: the share
+    of faces that it names as the first one did."""
+    figures: dict[str, Any] = {}
+    for name, scored in (("test", test), ("validation", validation)):
+        probabilities = classifier.predict(np.asarray(scored.faces.images))
+        labels = scored.faces.labels.drop(columns="copy_in_train", errors="ignore")
+        sections = evaluate_split(probabilities, labels, rules, per_class=False)
+        figures[name] = {
+            section: {key: row[key] for key in ("n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "ece")}
+            for section, row in sections.items()
+        }
+        same = probabilities.argmax(axis=1) == scored.predicted
+        figures[name]["all"]["same_answer"] = round(float(same.mean()), DECIMALS)
+    return figures
 
 
 def write_plot_tables(directory: Path, test: ScoredFaces, rules: ScoringRules) -> None:

@@ -19,6 +19,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from src.faceset import FaceSet
+
 CALIBRATION_FACES = 600
 _BATCH = 50
 # What lies between the first and the last convolution and dense layer; scaling and softmax stay in float32.
@@ -31,6 +33,17 @@ class _Faces(CalibrationDataReader):
 
     def get_next(self) -> Any:
         return next(self._batches, None)
+
+
+def calibration_faces(train: FaceSet) -> np.ndarray:
+    """About CALIBRATION_FACES pictures of `train`, as many of each class where it has them, none synthetic; uint8
+    `(N, S, S)`. The same set gives the same pictures."""
+    real = np.flatnonzero(~train.labels["synthetic"].to_numpy(bool))
+    shuffled = np.random.default_rng(0).permutation(real)
+    classes = np.unique(train.targets[real])
+    share = -(-CALIBRATION_FACES // max(len(classes), 1))
+    rows = [shuffled[train.targets[shuffled] == code][:share] for code in classes]
+    return np.asarray(train.images[np.sort(np.concatenate(rows))])
 
 
 def quantize_onnx(source: Path, faces: np.ndarray, target: Path) -> None:
