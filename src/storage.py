@@ -16,6 +16,11 @@ def _partial_path(target: Path) -> Path:
     return target.with_name(f".partial-{target.name}")
 
 
+def outdated_path(target: Path) -> Path:
+    """Where the old `target` is while the new one takes its place; a kill in between leaves it there."""
+    return target.with_name(f".outdated-{target.name}")
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -55,7 +60,7 @@ def replace_directory(target: str | Path) -> Iterator[Path]:
         for entry in partial.rglob("*"):
             if entry.is_file():
                 _sync(entry)
-        outdated = target.with_name(f".outdated-{target.name}")
+        outdated = outdated_path(target)
         shutil.rmtree(outdated, ignore_errors=True)
         if target.exists():
             target.replace(outdated)

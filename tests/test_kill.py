@@ -1,8 +1,8 @@
 """kill -9 and Ctrl-C at random moments of every stage; the next `dvc repro` ends where an undisturbed run ends.
 
 Real DVC and real stages, in a copy of the project, on the bundled sample. One kill per stage by default;
-`FER_KILLS=20 python -m pytest tests/test_kill.py --timeout=3000` is the full run, about half an hour on two cores.
-Training has a test of its own, which also looks at its history: test_network.
+`FER_KILLS=20 python -m pytest tests/test_kill.py --timeout=3000` is the full run, about 50 minutes on two cores.
+Training must also continue where it was: test_network compares a resumed run with an undisturbed one.
 
 The moments are drawn by a seed. Every second one falls where it hurts most: while an output is being written.
 """
@@ -26,18 +26,19 @@ import pytest
 import yaml
 
 from src.classifier import Classifier
+from src.network.checkpoints import load_state
 from src.storage import replace_file
 from tests.conftest import ROOT, random_faces
 
 KILLS = int(os.environ.get("FER_KILLS", "1"))
-STAGES = ("ingest_fer2013", "ingest_expw", "crop", "split", "undersample", "smote", "export", "evaluate")
+STAGES = ("ingest_fer2013", "ingest_expw", "crop", "split", "undersample", "smote", "train", "export", "evaluate")
 CHANGES = {
     "dataset": "sample",
     "split.copy_similarity": 0.95,
     "undersample.policy": "reference",
     "smote.enabled": True,
     "train.backbone": "cnn",
-    "train.epochs": 1,
+    "train.epochs": 6,
     "train.batch_size": 32,
     "evaluate.bootstrap_samples": 100,
 }
@@ -109,6 +110,11 @@ class Pipeline:
                         found[str(file.relative_to(self.folder))] = fingerprint(file)
         return found
 
+    def finished_epochs(self) -> int:
+        """Of a training that was killed, by its state."""
+        states = [load_state(path) for path in (self.folder / ".train_state").glob("[0-9a-f]*")]
+        return max((len(state.history) for state in states if state), default=0)
+
     def half_written(self) -> list[str]:
         """What `src.storage` has not finished, wherever it is."""
         return [
@@ -120,7 +126,7 @@ class Pipeline:
 
     def is_writing(self) -> bool:
         """The cheap form of `half_written`, for polling."""
-        folders = ("data/interim", "data/processed", "metrics", "models", "plots", "plots/faces")
+        folders = (".train_state", "data/interim", "data/processed", "metrics", "models", "plots", "plots/faces")
         return any(list((self.folder / folder).glob(".partial-*")) for folder in folders)
 
 
@@ -216,13 +222,14 @@ def wait_for_moment(pipeline: Pipeline, stage: str, draw: random.Random, while_w
         time.sleep(draw.uniform(0, 0.03))
 
 
-def check_recovery(pipeline: Pipeline) -> None:
-    """One `dvc repro` later, everything is as if nothing had happened."""
+def check_recovery(pipeline: Pipeline) -> str:
+    """One `dvc repro` later, everything is as if nothing had happened; what it printed."""
     dvc = pipeline.start()
     output, _ = dvc.communicate()
     assert dvc.returncode == 0, output[-3000:]
     assert pipeline.outputs() == pipeline.fingerprint
     assert pipeline.half_written() == []
+    return output
 
 
 @pytest.fixture
@@ -252,7 +259,11 @@ def test_killed_stage(pipeline: Pipeline, running: list[subprocess.Popen[str]], 
             process.kill()
     dvc.communicate(timeout=60)
     assert wait_for_group_to_end(dvc.pid), "a process outlived the kill"
-    check_recovery(pipeline)
+    finished = pipeline.finished_epochs()
+    output = check_recovery(pipeline)
+    if finished:
+        assert f"continuing after epoch {finished} of {CHANGES['train.epochs']}" in output
+    assert pipeline.finished_epochs() == 0, "the state of a finished training was left"
 
 
 @pytest.mark.parametrize("number", range(KILLS))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from src.params import TrainParams
-from src.storage import replace_directory
+from src.storage import outdated_path, replace_directory
 
 STATE_ROOT = Path(".train_state")
 
@@ -65,6 +65,10 @@ def save_state(directory: Path, state: TrainState) -> None:
 
 def load_state(directory: Path) -> TrainState | None:
     """The state to continue from, or None when there is none. A state that cannot be read counts as none."""
+    return _read_state(directory) or _read_state(outdated_path(directory))
+
+
+def _read_state(directory: Path) -> TrainState | None:
     try:
         scalars = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         arrays: dict[str, Any] = {}
@@ -78,4 +82,5 @@ def load_state(directory: Path) -> TrainState | None:
 
 def remove_state(directory: Path) -> None:
     """Forget a finished run."""
-    shutil.rmtree(directory, ignore_errors=True)
+    for path in (directory, outdated_path(directory)):
+        shutil.rmtree(path, ignore_errors=True)
