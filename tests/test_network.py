@@ -17,7 +17,7 @@ from scipy.special import softmax
 from src.errors import UserError
 from src.faceset import FaceSet
 from src.network.augmentation import FaceAugmentation
-from src.network.backbones import build_network, resolve_spec
+from src.network.backbones import build_network, resolve_spec, split_view
 from src.network.checkpoints import load_state
 from src.network.exporting import build_classifier, export_model
 from src.network.saving import TrainedNetwork, load_trained, save_trained
@@ -76,6 +76,21 @@ def test_augmentation_is_off_outside_training_and_when_all_is_zero() -> None:
     strong = dataclasses.replace(_params().augmentation, erasing=1.0)
     np.testing.assert_array_equal(FaceAugmentation(strong, 1)(faces, training=False), faces)
     np.testing.assert_allclose(FaceAugmentation(OFF, 1)(faces, training=True), faces, atol=1e-3)
+
+
+def test_augmentation_and_view_share_one_resampling() -> None:
+    """What training sees, with every change at zero, is what the network itself makes of the face."""
+    spec = resolve_spec(_params(backbone="compact"), 48)
+    network = build_network(spec)
+    view, rest = split_view(network, spec)
+    assert view is not None
+    faces = random_faces(4).images.astype(np.float32)[..., None]
+    seen = np.asarray(view.model(faces))
+    assert seen.shape == (28, 40, 40, 1)
+    np.testing.assert_allclose(FaceAugmentation(OFF, 1, view)(faces, training=True), seen, atol=1e-2)
+    np.testing.assert_array_equal(FaceAugmentation(OFF, 1, view)(faces, training=False), seen)
+    np.testing.assert_allclose(rest(seen, training=False), network(faces, training=False), atol=1e-5)
+    assert rest.trainable_variables == network.trainable_variables
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,31 @@ def _scale(name: str, x: Any) -> Any:
     )
 
 
+@dataclass(frozen=True)
+class View:
+    """What a network does to a face before anything is learned: crop to the view, shrink.
+
+    model: float32 `(N, S, S, 1)` -> `(N, T, T, 1)`. pixels: side of the part of the face that is seen. output_size: T.
+    """
+
+    model: keras.Model
+    pixels: int
+    output_size: int
+
+
+def split_view(network: keras.Model, spec: NetworkSpec) -> tuple[View | None, keras.Model]:
+    """The view of a network and the rest, sharing its layers; no view where the network does not shrink the face."""
+    pixels = spec.image_size - 2 * _border(spec)
+    if pixels <= spec.input_size:
+        return None, network
+    seen = network.get_layer("resize").output
+    return View(keras.Model(network.input, seen), pixels, spec.input_size), keras.Model(seen, network.output)
+
+
+def _border(spec: NetworkSpec) -> int:
+    return round(spec.image_size * (1 - spec.view_fraction) / 2)
+
+
 def build_network(spec: NetworkSpec) -> keras.Model:
     """The network with random weights: float32 `(N, S, S, 1)`, grey [0, 255] -> logits float32 `(N, 7)`.
 
@@ -140,7 +165,7 @@ def build_network(spec: NetworkSpec) -> keras.Model:
     """
     size = spec.image_size
     inputs = layers.Input((size, size, 1), dtype="float32", name="face")
-    border = round(size * (1 - spec.view_fraction) / 2)
+    border = _border(spec)
     x = layers.Cropping2D(border, name="view")(inputs) if border else inputs
     if size - 2 * border != spec.input_size:
         x = layers.Resizing(spec.input_size, spec.input_size, interpolation="bilinear", name="resize", dtype="float32")(

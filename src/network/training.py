@@ -22,6 +22,7 @@ from src.network.backbones import (
     NetworkSpec,
     build_network,
     resolve_spec,
+    split_view,
 )
 from src.network.backend import choose_precision, jit_compile, make_deterministic
 from src.network.checkpoints import TrainState, load_state, remove_state, save_state
@@ -216,8 +217,9 @@ class TrainingRun:
         print(f"phase {phase.name}: {phase.epochs - done} epochs, {len(train)} faces, {self.precision}")
         self.network.get_layer("backbone").trainable = not phase.freeze_backbone
         inputs = keras.Input(self.network.input_shape[1:], name="face")
-        augmented = FaceAugmentation(self.params.augmentation, self.params.seed, name="augmentation")(inputs)
-        model = keras.Model(inputs, self.network(augmented))
+        view, rest = split_view(self.network, self.spec)
+        augmentation = FaceAugmentation(self.params.augmentation, self.params.seed, view, name="augmentation")
+        model = keras.Model(inputs, rest(augmentation(inputs)))
         batches = FaceBatches(train, self.params, (self.params.seed, index, done))
         model.compile(
             optimizer=make_optimizer(self.params, phase, len(batches)),
