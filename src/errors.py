@@ -1,6 +1,7 @@
 """The one error that a user is meant to read, and the door through which every program reports it."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ def run_program(main: Callable[[], None]) -> None:
     Exit codes: 1 for bad input or a full or read-only disk, 130 for Ctrl-C. Any other exception is
     a defect of ours and keeps its traceback.
     """
+    if callable(signal.getsignal(signal.SIGINT)):  # a handler of ours for the time of loading
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except UserError as error:

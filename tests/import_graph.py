@@ -15,6 +15,11 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
+def _packages_of(file: Path) -> set[Path]:
+    """The `__init__.py` files that are run before it."""
+    return {folder / "__init__.py" for folder in file.parents if (folder / "__init__.py").is_file()}
+
+
 def _direct_imports(file: Path) -> set[Path]:
     found: set[Path] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -29,14 +34,13 @@ def _direct_imports(file: Path) -> set[Path]:
             if name.split(".")[0] in ("src", "stages"):
                 path = _file_of(name)
                 if path is not None:
-                    found.add(path)
-                    found |= {folder / "__init__.py" for folder in path.parents if (folder / "__init__.py").is_file()}
+                    found |= {path, *_packages_of(path)}
     return found
 
 
 def imported_files(start: str | Path) -> set[str]:
     """Paths below the repository root of `start` and all it imports of ours; empty `__init__.py` left out."""
-    waiting = [ROOT / start]
+    waiting = [ROOT / start, *_packages_of(ROOT / start)]
     seen: set[Path] = set()
     while waiting:
         file = waiting.pop()

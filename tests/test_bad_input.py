@@ -107,6 +107,16 @@ def test_class_with_fewer_faces_than_neighbors(tmp_path: Path, run_stage: RunSta
     )
 
 
+def test_a_class_that_would_be_dropped_whole(tmp_path: Path, run_stage: RunStage) -> None:
+    prepare(tmp_path, "undersample")
+    fractions = {**dict.fromkeys(EXPRESSIONS, 0.0), "disgust": 0.96}
+    check_refusal(
+        tmp_path,
+        lambda: run_stage("undersample", undersample={"policy": "custom", "drop_fraction": fractions}),
+        ["0.96 of the 9 faces of disgust", "leaves none", "undersample.drop_fraction.disgust"],
+    )
+
+
 def test_split_without_faces(tmp_path: Path, run_stage: RunStage) -> None:
     prepare(tmp_path, "split", random_faces(9))
     check_refusal(tmp_path, lambda: run_stage("split"), ["validation split has no faces", "split.protocol"])

@@ -1,7 +1,10 @@
 """Stages that need no deep-learning framework start without one: TensorFlow alone takes seconds and 500 MB."""
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +20,14 @@ def test_stage_imports_no_deep_learning_framework(stage: str) -> None:
     code = f"import sys, stages.{stage}; print([name for name in {FRAMEWORKS} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_stage_says_one_line_when_interrupted_while_loading(tmp_path: Path) -> None:
+    """Certain to be within loading: the first library that the stage loads sends the signal itself."""
+    (tmp_path / "numpy.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.evaluate"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (130, "interrupted; nothing was written\n")

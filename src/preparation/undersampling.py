@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 from imblearn.under_sampling import RandomUnderSampler
 
-from src.expressions import CODE
+from src.errors import UserError
+from src.expressions import CODE, EXPRESSIONS
 from src.params import UndersampleParams
 
 # Reference: DSPRO2 report on FER2013 + ExpW, which kept 67,096 of 127,680 faces.
@@ -22,7 +23,8 @@ def drop_fractions(params: UndersampleParams) -> dict[str, float]:
 def undersample(targets: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:
     """Rows to keep, int64, ascending.
 
-    targets: class indices `(N,)`. A class of n faces loses round(n * fraction) of them.
+    targets: class indices `(N,)`. A class of n faces loses round(n * fraction) of them. Raises UserError when a class
+    would lose them all.
     """
     codes, counts = np.unique(targets, return_counts=True)
     by_code = {CODE[name]: fraction for name, fraction in fractions.items()}
@@ -30,6 +32,13 @@ def undersample(targets: np.ndarray, fractions: dict[str, float], seed: int) -> 
         int(code): int(count) - round(int(count) * by_code.get(int(code), 0.0))
         for code, count in zip(codes, counts, strict=True)
     }
+    for code, count in zip(codes, counts, strict=True):
+        if not kept[int(code)]:
+            name = EXPRESSIONS[code]
+            raise UserError(
+                f"undersample drops {fractions[name]:g} of the {count} faces of {name}, which leaves none. "
+                f"Lower undersample.drop_fraction.{name}, or set undersample.policy=none."
+            )
     sampler = RandomUnderSampler(sampling_strategy=kept, random_state=seed)
     rows, _ = sampler.fit_resample(np.arange(len(targets)).reshape(-1, 1), targets)
     return np.sort(rows.ravel()).astype(np.int64)
