@@ -94,6 +94,7 @@ class ExpressionRecognizer:
         self._smoothers: dict[int, ExpressionSmoother] = {}
         self._classified_s: dict[int, float] = {}  # when each face last went through the classifier
         self._frame_size: tuple[int, int] | None = None
+        self._last_s = -np.inf  # time of the last frame
         self._since_search = self.settings.detect_every  # frames
         self._searches = 0
 
@@ -116,7 +117,12 @@ class ExpressionRecognizer:
         self._frame_size = width, height
         self._follow(frame, time_s)
         shown = self._tracker.shown(time_s)
-        self._classify(frame, shown, time_s)
+        due = shown
+        if self.searched and self.settings.detect_every > 1:
+            # Searching is most of a frame's work: faces classified in the last frame wait for the next one.
+            due = [track for track in shown if self._classified_s.get(track.id) != self._last_s]
+        self._classify(frame, due, time_s)
+        self._last_s = time_s
         alive = {track.id for track in self._tracker.tracks}
         self._smoothers = {key: value for key, value in self._smoothers.items() if key in alive}
         self._classified_s = {key: value for key, value in self._classified_s.items() if key in alive}

@@ -64,7 +64,7 @@ class LiveWindow:
     ) -> None:
         self._source, self._recognizer, self._results, self._overlay = source, recognizer, results, overlay
         self._folder = folder
-        self._paused = self._keys_wanted = self._quit = False
+        self._paused = self._keys_wanted = self._shown = self._quit = False
         self._keys_until_s = 0.0
         self._notice, self._notice_until_s = "", 0.0
         self._recording: VideoRecorder | None = None
@@ -142,8 +142,9 @@ class LiveWindow:
             self._keys_until_s = time.monotonic() + _KEYS_SHOWN_S
         self._refresh()
         self._poll(1)
-        if first:  # resized before it is on the screen, a window may stay black
+        if first and not self._quit:  # resized before it is on the screen, a window may stay black
             cv2.resizeWindow(_TITLE, *_window_size(self._clean))
+            self._shown = True
         if not self._source.continuous:
             self._paused = True  # a picture stays until space shows the next
             self._wait_while_paused()
@@ -170,7 +171,10 @@ class LiveWindow:
         self._say("disk full: recording stopped")
 
     def _refresh(self) -> None:
-        """Show the last frame with what belongs to the window only."""
+        """Show the last frame with what belongs to the window only; a closed window is not opened again."""
+        self._quit = self._quit or (self._shown and not _is_open())
+        if self._quit:
+            return
         now_s = time.monotonic()
         scene = self._clean
         if self._recording is not None or self._results.video is not None:
@@ -192,10 +196,7 @@ class LiveWindow:
         key = cv2.waitKey(wait_ms)
         if key >= 0:
             self._press(key & 0xFF)
-        try:
-            self._quit = self._quit or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1
-        except cv2.error:
-            self._quit = True
+        self._quit = self._quit or not _is_open()
 
     def _press(self, key: int) -> None:
         view = self._overlay.view
@@ -247,6 +248,14 @@ class LiveWindow:
         recording, self._recording = self._recording, None
         if recording is not None and recording.close():
             print(f"saved {recording.path}")
+
+
+def _is_open() -> bool:
+    """Whether the user has not closed the window. Any call into OpenCV's window code may take the closing in."""
+    try:
+        return cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) >= 1
+    except cv2.error:
+        return False
 
 
 def _window_size(scene: np.ndarray) -> tuple[int, int]:
