@@ -274,7 +274,7 @@ def defaults(options: argparse.Namespace) -> None:
     videos: dict[str, list[np.ndarray]] = {options.video.name: [image for image, _ in _frames(options.video)]}
     if options.photos:
         videos["tour of ExpW photos"] = list(pan_over_photos(options.photos))
-    pairs = ((1, 0.5), (2, 0.5), (4, 0.5), (2, 1.0), (3, 1.0), (4, 1.0), (6, 1.0))
+    pairs = ((1, 0.5), (2, 0.5), (4, 0.5), (3, 0.75), (4, 0.75), (2, 1.0), (3, 1.0), (4, 1.0), (6, 1.0))
     schedules = [Settings(detect_every=every, detect_scale=scale) for every, scale in pairs]
     for name, images in videos.items():
         print(f"\n{name}, {len(images)} frames of 640 x 480, against detection on every full frame")

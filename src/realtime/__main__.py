@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         help="reduce the frame to X of its size for three of four searches (default: 1; 0.5 is faster and less exact)",
     )
     how.add_argument(
-        "--smoothing", type=float, metavar="S", help="time constant of the smoothing, seconds (default: 0.4; 0 is off)"
+        "--smoothing", type=float, metavar="S", help="time constant of the smoothing, seconds (default: 0.6; 0 is off)"
     )
     how.add_argument("--uncertain-below", type=float, metavar="P", help="say uncertain below P (default: the model's)")
     how.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each step (default: 1)")

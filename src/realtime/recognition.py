@@ -39,7 +39,7 @@ class Settings:
     detect_every: int = 4
     detect_scale: float = 1.0
     largest_search: int = 1280
-    smoothing_s: float = 0.4
+    smoothing_s: float = 0.6
     switch_margin: float = 0.1
     uncertain_below: float | None = None
     faces_per_call: int = 8

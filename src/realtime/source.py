@@ -7,6 +7,7 @@ in real time, over and over, newest frame only.
 
 import contextlib
 import itertools
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import numpy as np
 from src.errors import UserError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_AHEAD = 4  # frames of a file decoded before they are needed
 _USUAL_RATE = 30.0  # frames/s, where a source does not say
 _OPENING_S = 30.0
 _SILENCE_S = 5.0  # a live source that sends nothing for that long has stopped
@@ -53,7 +55,10 @@ class Source(Protocol):
 
 
 class VideoFile:
-    """Every frame of a video file, in order. Raises UserError when nothing, or not all of it, can be decoded."""
+    """Every frame of a video file, in order. Raises UserError when nothing, or not all of it, can be decoded.
+
+    A thread of its own decodes some frames ahead, so that a second core is of use.
+    """
 
     live, continuous = False, True
 
@@ -72,14 +77,28 @@ class VideoFile:
         self.frames_per_second = _sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.total = int(count) if 0 < count < 1e9 else None
+        self._decoded: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(_AHEAD)
+        self._closing = threading.Event()
+        self._decoder: threading.Thread | None = None
+
+    def _decode(self) -> None:
+        """Put every picture and its time stamp in seconds into the queue, then None."""
+        while not self._closing.is_set():
+            read, image = self._capture.read()
+            item = (image, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000) if read and image is not None else None
+            while not self._closing.is_set():
+                with contextlib.suppress(queue.Full):
+                    self._decoded.put(item, timeout=0.1)
+                    break
+            if item is None:
+                return
 
     def __iter__(self) -> Iterator[Frame]:
+        self._decoder = threading.Thread(target=self._decode, name="decoder", daemon=True)
+        self._decoder.start()
         time_s, number = -1.0, 0
-        while True:
-            read, image = self._capture.read()
-            if not read or image is None:
-                break
-            stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        while (item := self._decoded.get()) is not None:
+            image, stamp_s = item
             # Some containers have no time stamps, or repeat one.
             time_s = stamp_s if stamp_s > time_s else time_s + 1 / self.frames_per_second
             time_s = max(0.0, time_s)
@@ -97,6 +116,9 @@ class VideoFile:
             )
 
     def close(self) -> None:
+        self._closing.set()
+        if self._decoder is not None:
+            self._decoder.join()
         self._capture.release()
 
 
