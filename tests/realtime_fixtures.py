@@ -119,8 +119,13 @@ def find_yunet() -> Path:
     pytest.skip(f"no {YUNET_FILE} beside the real data")
 
 
+def find_real(name: str) -> Path:
+    """A file of the real data; skips the test where there is none."""
+    if REAL_DATA is None or not (Path(REAL_DATA) / name).is_file():
+        pytest.skip(NO_REAL_DATA)
+    return Path(REAL_DATA) / name
+
+
 def find_portrait() -> Path:
     """The real clip; skips the test where there is none."""
-    if REAL_DATA is None or not (Path(REAL_DATA) / "portrait.mp4").is_file():
-        pytest.skip(NO_REAL_DATA)
-    return Path(REAL_DATA) / "portrait.mp4"
+    return find_real("portrait.mp4")

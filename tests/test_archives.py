@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import os
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_archive_cut_short_is_refused_or_its_files_are(tmp_path: Path, kind: str
         assert "cut short" in str(error)
     else:
         assert len(read) < 5 or any(isinstance(content, MemberError) for content in read)
+
+
+def test_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    content = bytearray(zip_bytes({"x": b"1"}))
+    directory = content.index(b"PK\x01\x02")
+    for lengths in (26, directory + 28):  # of the name and of the extra field, which takes the name's byte over
+        content[lengths : lengths + 4] = struct.pack("<HH", 0, 1)
+    (tmp_path / "tree.zip").write_bytes(content)
+    with pytest.raises(UserError, match=r"tree\.zip"):
+        open_tree(tmp_path / "tree.zip")
 
 
 def test_zip_bomb_is_refused_from_its_directory(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tests.realtime_fixtures import (
     count_frames,
     environment,
     find_portrait,
+    find_real,
     find_yunet,
     read_lines,
     read_table,
@@ -507,3 +509,24 @@ def test_the_real_clip_through_the_program(folder: Path, tmp_path: Path) -> None
     assert len({row["frame"] for row in rows}) >= 0.98 * 464
     assert {row["face_id"] for row in rows} == {"1"}
     assert count_frames(tmp_path / "a.mp4") == 464
+
+
+def test_real_photos_through_the_program(tmp_path: Path) -> None:
+    """60 photos of ExpW, each with a labelled face, into annotated pictures and a table."""
+    yunet, raw = find_yunet(), find_real("expw.zip")
+    photos = tmp_path / "photos"
+    with zipfile.ZipFile(raw) as archive:
+        names = sorted(name for name in archive.namelist() if name.lower().endswith(".jpg"))
+        for name in np.random.default_rng(5).choice(names, 60, replace=False):
+            photos.mkdir(exist_ok=True)
+            (photos / Path(name).name).write_bytes(archive.read(name))
+    result = run_realtime(
+        "--source", photos, "--detector-model", yunet, "--headless", "--output", "seen", "--csv", "a.csv",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = read_table(tmp_path / "a.csv")
+    assert len({row["frame"] for row in rows}) >= 0.9 * 60
+    assert len(list((tmp_path / "seen").iterdir())) == 60
+    for row in rows:
+        assert sum(float(row[name]) for name in EXPRESSIONS) == pytest.approx(1, abs=0.01)

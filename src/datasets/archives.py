@@ -178,7 +178,7 @@ class ZipTree(FileTree):
             raise
         except DAMAGE as error:
             raise damaged_archive(path, error) from error
-        entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
+        entries = [entry for entry in self._zip.infolist() if not entry.filename.endswith("/")]
         _check_extent(path, len(entries), sum(entry.file_size for entry in entries))
         self._entries: dict[str, zipfile.ZipInfo] = {}
         for entry in entries:

@@ -34,7 +34,7 @@ EXPRESSION_COLOURS: dict[str, Colour] = {
 }
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=192)  # a few MB; what is in view at a time
 def _letters(text: str, height: int, bold: bool) -> np.ndarray:
     """Coverage of a line of text, float32 `(h, w, 1)` in [0, 1]; capitals are `height` pixels high."""
     text = text.encode("ascii", "replace").decode()
