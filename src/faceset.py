@@ -5,7 +5,6 @@ On disk a directory with
 - `labels.csv`, one row per image in the same order, with at least the columns of `COLUMNS`.
 """
 
-import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +96,9 @@ class FaceSet:
             raise UserError(
                 f"{error.filename} is missing. Build it with `dvc repro`, or fetch it with `dvc pull`."
             ) from error
-        except (ValueError, EOFError, OverflowError, tokenize.TokenError) as error:  # the last two: damaged header
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # NumPy evaluates the header, so damage there raises anything
             raise UserError(f"{directory} is damaged ({error}). Rebuild it with `dvc repro -f`.") from error
         try:
             return FaceSet(images, labels)

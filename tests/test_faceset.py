@@ -30,7 +30,7 @@ def test_classes_are_mapped_by_name() -> None:
     assert list(class_counts(faces.labels)) == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 
 
-@pytest.mark.parametrize("how", ["rows", "truncated", "no labels", "bad class", "not an array"])
+@pytest.mark.parametrize("how", ["rows", "truncated", "header", "no labels", "bad class", "not an array"])
 def test_damaged_set_is_refused(tmp_path: Path, how: str) -> None:
     faces = random_faces(2)
     faces.save(tmp_path / "set")
@@ -39,6 +39,8 @@ def test_damaged_set_is_refused(tmp_path: Path, how: str) -> None:
         labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
     elif how == "truncated":
         images.write_bytes(images.read_bytes()[:-100])
+    elif how == "header":
+        images.write_bytes(images.read_bytes().replace(b"'|u1'", b"',u1'"))
     elif how == "no labels":
         labels.unlink()
     elif how == "bad class":
