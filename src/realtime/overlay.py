@@ -103,18 +103,27 @@ class FaceBoxes(Annotator):
                     cv2.line(scene, corner, (corner_x, corner_y + step_y), ink, width, cv2.LINE_AA)
 
     @staticmethod
+    def label_box(scene: np.ndarray, face: Face) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the label of a face, whole pixels."""
+        u = unit(scene)
+        height, pad = max(5, round(11 * u)), max(2, round(6 * u))
+        widths = (text_width(text, height, bold=True) for text in (f"{face.id}", FaceBoxes._answer(face)))
+        total, tall = sum(widths) + 4 * pad, height + 2 * pad
+        left = max(0, min(round(face.box[0]), scene.shape[1] - total))
+        top = max(0, min(round(face.box[1]) - tall - max(2, round(3 * u)), scene.shape[0] - tall))
+        return left, top, total, tall
+
+    @staticmethod
+    def _answer(face: Face) -> str:
+        return face.expression if face.expression == UNCERTAIN else f"{face.expression} {100 * face.confidence:.0f} %"
+
+    @staticmethod
     def _draw_label(scene: np.ndarray, face: Face) -> None:
         u = unit(scene)
         height, pad = max(5, round(11 * u)), max(2, round(6 * u))
-        number = f"{face.id}"
-        answer = face.expression if face.expression == UNCERTAIN else f"{face.expression} {face.confidence:.0%}"
-        answer = answer.replace("%", " %")
+        number, answer = f"{face.id}", FaceBoxes._answer(face)
         number_width = text_width(number, height, bold=True)
-        total = number_width + text_width(answer, height, bold=True) + 4 * pad
-        tall = height + 2 * pad
-        x, y, _, _ = face.box
-        left = max(0, min(round(x), scene.shape[1] - total))
-        top = max(0, min(round(y) - tall - max(2, round(3 * u)), scene.shape[0] - tall))
+        left, top, total, tall = FaceBoxes.label_box(scene, face)
         colour = EXPRESSION_COLOURS[face.expression]
         draw_panel(scene, left, top, total, tall, radius=max(2, round(5 * u)), opacity=0.82)
         draw_panel(
@@ -130,12 +139,21 @@ def _ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 class ProbabilityBars(Annotator):
-    """All seven probabilities beside each of the largest faces, always in the same order."""
+    """All seven probabilities beside each of the largest faces, always in the same order.
+
+    strip: the timeline, if there is one, which the panels keep clear of.
+    """
+
+    def __init__(self, strip: "TimelineStrip | None" = None) -> None:
+        self._strip = strip
 
     def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
-        occupied = [face.box for face in faces]
+        occupied: list[Box] = [face.box for face in faces] + [FaceBoxes.label_box(scene, face) for face in faces]
+        area = self._strip.area(scene, faces) if self._strip else None
+        if area is not None:
+            occupied.append(area)
         for face in sorted(faces, key=lambda face: -face.box[2])[:_MOST_BARS]:
-            place = self._place(scene, face, occupied)
+            place = self._place(scene, face, faces, occupied)
             if place is not None:
                 self._draw_bars(scene, face, *place)
                 occupied.append((*place, *self._size(scene)))
@@ -145,16 +163,20 @@ class ProbabilityBars(Annotator):
         u = unit(scene)
         return round(184 * u), round(140 * u)
 
-    def _place(self, scene: np.ndarray, face: Face, occupied: list[Box]) -> tuple[int, int] | None:
+    def _place(self, scene: np.ndarray, face: Face, faces: list[Face], occupied: list[Box]) -> tuple[int, int] | None:
         """Left and top of the panel where it covers least; None on a crowded scene or a tiny frame."""
         width, height = self._size(scene)
         rows, columns = scene.shape[:2]
+        area = self._strip.area(scene, faces) if self._strip else None
+        if area is not None and area[1] >= height:
+            rows = area[1]
         if width > columns or height > rows:
             return None
         x, y, side, _ = face.box
         gap = round(8 * unit(scene))
         sides = ((x + side + gap, y), (x - width - gap, y), (x, y + side + gap), (x, y - height - 4 * gap))
-        best, least = None, 0.35 if len(occupied) > 1 else 1.1
+        # On the face itself if need be, where it is alone; hardly on others.
+        best, least = None, 0.15 if len(faces) > 1 else 1.1
         for wished_left, wished_top in sides:
             left = int(np.clip(wished_left, 0, columns - width))
             top = int(np.clip(wished_top, 0, rows - height))
@@ -218,18 +240,28 @@ class TimelineStrip(Annotator):
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
 
-    def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
-        u = unit(scene)
+    def _rows(self, faces: list[Face]) -> list[int]:
+        """Ids, those in view first where there are too many."""
         present = {face.id for face in faces}
-        numbers = sorted(self._timeline.faces, key=lambda number: (number not in present, -number))[:_MOST_ROWS]
-        numbers.sort()
+        return sorted(sorted(self._timeline.faces, key=lambda number: (number not in present, -number))[:_MOST_ROWS])
+
+    def area(self, scene: np.ndarray, faces: list[Face]) -> tuple[int, int, int, int] | None:
+        """Left, top, width and height of the strip in pixels, or None when there is none."""
+        numbers, u = self._rows(faces), unit(scene)
         if not numbers or scene.shape[0] < 60:
-            return
+            return None
         pad, row_height, letters = round(8 * u), max(6, round(16 * u)), max(4, round(9 * u))
         height = 2 * pad + len(numbers) * row_height + letters
-        width = scene.shape[1] - 2 * pad
-        top = scene.shape[0] - height - pad
-        draw_panel(scene, pad, top, width, height, radius=round(6 * u))
+        return pad, scene.shape[0] - height - pad, scene.shape[1] - 2 * pad, height
+
+    def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
+        area = self.area(scene, faces)
+        if area is None:
+            return
+        u, numbers = unit(scene), self._rows(faces)
+        pad, row_height, letters = round(8 * u), max(6, round(16 * u)), max(4, round(9 * u))
+        _, top, width, height = area
+        draw_panel(scene, *area, radius=round(6 * u))
         left = 2 * pad + text_width("00", letters, bold=True) + pad
         right = pad + width - pad
         now_s = self._timeline.now_s
@@ -360,7 +392,7 @@ class Overlay:
         self.status = StatusLine()
         self.recent = Timeline(keep_s=TIMELINE_S)
         self._strip = TimelineStrip(self.recent)
-        self._boxes, self._bars, self._blur = FaceBoxes(), ProbabilityBars(), FaceBlur()
+        self._boxes, self._blur = FaceBoxes(), FaceBlur()
 
     def annotate(self, scene: np.ndarray, faces: list[Face], *, continuous: bool = True) -> np.ndarray:
         """A new frame with the faces and, in a video, the timeline and speed. Mirrors first where asked for."""
@@ -372,7 +404,7 @@ class Overlay:
         if self.view.blur:
             drawings.append(self._blur)
         if self.view.bars:
-            drawings.append(self._bars)
+            drawings.append(ProbabilityBars(self._strip if continuous and self.view.timeline else None))
         drawings.append(self._boxes)
         if continuous and self.view.timeline:
             drawings.append(self._strip)
