@@ -26,9 +26,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from src.detection import open_detector
 from src.errors import UserError, run_program
 from src.realtime import DEFAULT_MODEL, ExpressionRecognizer, Face, Settings
-from src.realtime.detection import open_detector
 from src.realtime.overlay import Overlay, View
 from src.realtime.source import LiveSource, VideoFile
 from src.realtime.tracking import assign, iou

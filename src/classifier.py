@@ -18,6 +18,7 @@ import numpy as np
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
 
+RELEASED_MODEL = Path(__file__).resolve().parents[1] / "pretrained/model.onnx"
 METADATA_KEY = "facial_expression"
 METADATA_FILE = "facial_expression.json"
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from src.classifier import METADATA_KEY, ExportMetadata
 from src.datasets.sample import draw_clip
+from src.detection import MODEL_VARIABLE, YUNET_FILE
 from src.expressions import EXPRESSIONS
-from src.realtime.detection import MODEL_VARIABLE, YUNET_FILE
 from tests.conftest import ROOT
 
 REAL_DATA = os.environ.get("FER_REAL_DATA")

@@ -20,10 +20,10 @@ from src.cropping import Box
 from src.datasets.face_crops import crop_photo
 from src.datasets.photos import PhotoFolder
 from src.datasets.sample import draw_clip, draw_photo
+from src.detection import YUNET_FILE, Detection, HaarDetector, YuNetDetector, fetch_yunet, open_detector
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
 from src.realtime import UNCERTAIN, ExpressionRecognizer, Face, Settings
-from src.realtime.detection import YUNET_FILE, Detection, HaarDetector, YuNetDetector, fetch_yunet, open_detector
 from src.realtime.drawing import draw_text, text_width
 from src.realtime.overlay import KeyList, Notice, Overlay, RecordingBadge, View, mirror
 from src.realtime.smoothing import ExpressionSmoother

@@ -138,15 +138,15 @@ def write_plot_tables(directory: Path, test: ScoredFaces, rules: ScoringRules) -
             table.round(5).to_csv(partial, index=False, lineterminator="\n")
 
 
-def draw_test_plots(directory: Path, test: ScoredFaces, rules: ScoringRules, ece: float) -> None:
-    """confusion.png, per_class.png and reliability.png of the test split."""
-    of_test = f"test, n = {len(test.faces):,}"
+def draw_test_plots(directory: Path, test: ScoredFaces, rules: ScoringRules, ece: float, *, name: str = "test") -> None:
+    """confusion.png, per_class.png and reliability.png of the test split, or of other faces by their name."""
+    of_test = f"{name}, n = {len(test.faces):,}"
     plots.draw_confusion(directory / "confusion.png", test.confusion, f"Confusion matrix ({of_test})")
     plots.draw_per_class(directory / "per_class.png", test.confusion, of_test)
     plots.draw_reliability(directory / "reliability.png", _reliability(test, rules), ece, f"Reliability ({of_test})")
 
 
-def draw_mistakes(path: Path, test: ScoredFaces, count: int) -> None:
+def draw_mistakes(path: Path, test: ScoredFaces, count: int, *, name: str = "test") -> None:
     """A sheet of the `count` faces with the highest probability on a wrong class, worst first.
 
     The faces are photos of people: the sheet belongs into the DVC cache, not into Git.
@@ -160,7 +160,7 @@ def draw_mistakes(path: Path, test: ScoredFaces, count: int) -> None:
         captions,
         _SHEET_COLUMNS,
         _SHEET_TILE,
-        f"Worst mistakes, true>predicted: {len(worst)} of {len(wrong):,} (test, n = {len(targets):,})",
+        f"Worst mistakes, true>predicted: {len(worst)} of {len(wrong):,} ({name}, n = {len(targets):,})",
     )
     save_picture(path, sheet)
 
@@ -183,10 +183,10 @@ def read_class_distribution(directory: str | Path) -> pd.DataFrame:
     return tables.sort_values("stage", key=lambda stages: stages.map(lambda s: order.get(s, len(order))), kind="stable")
 
 
-def summary(figures: dict[str, Any]) -> str:
+def summary(figures: dict[str, Any], splits: tuple[str, ...] = ("validation", "test")) -> str:
     """The headline figures as a table of text, one line per section."""
     lines = [f"{'section':<32}{'n':>7}  accuracy (95 %)      balanced  macro F1    loss     ECE"]
-    for split in ("validation", "test"):
+    for split in splits:
         for section, row in figures[split].items():
             interval = f"{row['accuracy']:.3f} ({row['accuracy_low']:.3f}-{row['accuracy_high']:.3f})"
             lines.append(

@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     import cv2
 
-    from src.realtime.detection import open_detector
+    from src.detection import open_detector
     from src.realtime.headless import run_headless
     from src.realtime.overlay import Overlay, View
     from src.realtime.recognition import DEFAULT_MODEL, ExpressionRecognizer, Settings

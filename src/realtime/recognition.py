@@ -12,15 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from src.classifier import Classifier
+from src.classifier import RELEASED_MODEL, Classifier
 from src.cropping import crop_face
+from src.detection import Detection, Detector, open_detector
 from src.errors import UserError
-from src.realtime.detection import Detection, Detector, open_detector
 from src.realtime.faces import Face
 from src.realtime.smoothing import ExpressionSmoother
 from src.realtime.tracking import FaceTracker, Track
 
-DEFAULT_MODEL = Path(__file__).resolve().parents[2] / "pretrained/model.onnx"
+DEFAULT_MODEL = RELEASED_MODEL
 # With a reduced frame, every so many searches are of the full frame, for the small faces.
 _FULL_EVERY = 4
 _FLOW_SIDE = 400  # longest side of the frame in which faces are followed, pixels

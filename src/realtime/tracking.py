@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from src.cropping import Box
-from src.realtime.detection import Detection
+from src.detection import Detection
 
 _GRID = 6  # points per side
 _FEWEST_POINTS = 8

@@ -1,0 +1,110 @@
+"""How good is a model on pictures of your own? The report of stage evaluate, for any labelled folder.
+
+    python -m src.evaluation my_pictures/                     # my_pictures/happy/*.jpg, my_pictures/sad/*.png, ...
+    python -m src.evaluation faces.csv --cropped              # columns image, expression; the pictures are faces
+
+In: labelled pictures and an exported model (pretrained/model.onnx). Out: a table on screen and, in build/evaluation,
+evaluate.json, predictions.csv, charts, and a sheet of the worst mistakes.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from src.classifier import RELEASED_MODEL, Classifier
+from src.detection import CHOICES, open_detector
+from src.errors import UserError, run_program
+from src.evaluation import report
+from src.evaluation.labelled_pictures import NO_FACE, list_pictures, read_faces
+from src.evaluation.metrics import ScoringRules, baselines, evaluate_faces
+from src.expressions import EXPRESSIONS
+from src.params import load_params
+from src.storage import replace_directory, write_json
+
+_LARGEST_SHEET = 64
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.evaluation",
+        description="Evaluate a model on labelled pictures: a folder with one subfolder per expression, or a CSV with "
+        "the columns image, expression and, where faces are marked, x, y, width, height (pixels).",
+        epilog=f"Expressions: {', '.join(EXPRESSIONS)}. Of a picture with several faces the largest is taken. Nothing "
+        "leaves this machine; the sheet of mistakes shows faces.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="the folder, or the CSV file")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=RELEASED_MODEL,
+        metavar="FILE",
+        help="an export of this project (default: pretrained/)",
+    )
+    parser.add_argument("--cropped", action="store_true", help="the pictures are cropped faces: detect nothing")
+    parser.add_argument("--detector", choices=CHOICES, default="auto", help="auto: YuNet, fetched once, or else Haar")
+    parser.add_argument(
+        "--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/evaluation"), metavar="DIR", help="default: build/evaluation"
+    )
+    return parser
+
+
+def evaluate_pictures(options: argparse.Namespace) -> str:
+    """Write the report; returns the table for the screen. Raises UserError where there is nothing to score."""
+    pictures = list_pictures(options.source)
+    classifier = Classifier(options.model, threads=2)
+    detector = None
+    if not options.cropped and any(picture.box is None for picture in pictures):
+        detector, reason = open_detector(options.detector, options.detector_model)
+        print(reason)
+    metadata = classifier.metadata
+    faces, skipped = read_faces(pictures, detector, metadata.image_size, metadata.margin)
+    for reason, count in skipped.most_common():
+        print(f"skipped {count} of {len(pictures)} pictures: {reason}")
+    if not len(faces):
+        hint = " If they are cropped faces, pass --cropped." if NO_FACE in skipped else ""
+        raise UserError(f"None of the {len(pictures)} pictures of {options.source} could be scored.{hint}")
+
+    settings = load_params().evaluate
+    rules = ScoringRules(
+        uncertain_below=metadata.uncertain_below,
+        reliability_bins=settings.reliability_bins,
+        bootstrap_samples=settings.bootstrap_samples,
+        seed=settings.seed,
+    )
+    scored = report.ScoredFaces(faces, classifier.predict(faces.images))
+    figures = {
+        "pictures": {"all": evaluate_faces(scored.probabilities, faces.targets, rules)},
+        "baseline": baselines(faces.targets),
+        "skipped": dict(sorted(skipped.items())),
+        "model": str(options.model),
+    }
+    with replace_directory(options.output) as partial:
+        write_json(partial / "evaluate.json", figures)
+        _predictions(scored).to_csv(partial / "predictions.csv", index=False, lineterminator="\n")
+        report.write_plot_tables(partial, scored, rules)
+        report.draw_test_plots(partial, scored, rules, figures["pictures"]["all"]["ece"], name="pictures")
+        report.draw_mistakes(partial / "mistakes.png", scored, min(settings.mistakes, _LARGEST_SHEET), name="pictures")
+    return report.summary(figures, splits=("pictures",))
+
+
+def _predictions(scored: report.ScoredFaces) -> pd.DataFrame:
+    names = pd.Series(EXPRESSIONS)
+    table = scored.faces.labels[["image_name", "expression"]].assign(
+        predicted=names[scored.predicted].to_numpy(), confidence=scored.confidence.round(4)
+    )
+    return table.join(pd.DataFrame(scored.probabilities.round(4), columns=EXPRESSIONS))
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    print(evaluate_pictures(options))
+    print(f"wrote {options.output}: evaluate.json, predictions.csv, confusion.png, per_class.png, mistakes.png, ...")
+
+
+if __name__ == "__main__":
+    run_program(main)
