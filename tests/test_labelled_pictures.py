@@ -51,7 +51,7 @@ def test_report_of_cropped_faces(faces_by_class: Path, tmp_path: Path) -> None:
     assert figures["pictures"]["all"]["n"] == len(predictions) == 14
     right = (predictions["predicted"] == predictions["expression"]).mean()
     assert figures["pictures"]["all"]["accuracy"] == pytest.approx(right, abs=1e-5)
-    faces = np.stack([cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in predictions["image_name"]])
+    faces = np.stack([np.asarray(Image.open(path).convert("L")) for path in predictions["image_name"]])
     expected = Classifier(RELEASED).predict(faces)
     np.testing.assert_allclose(predictions.iloc[:, 4:], expected, atol=1e-3)
     assert f"{figures['pictures']['all']['accuracy']:.3f}" in result.stdout

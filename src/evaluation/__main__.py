@@ -9,6 +9,7 @@ evaluate.json, predictions.csv, charts, and a sheet of the worst mistakes.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -77,7 +78,7 @@ def evaluate_pictures(options: argparse.Namespace) -> str:
         seed=settings.seed,
     )
     scored = report.ScoredFaces(faces, classifier.predict(faces.images))
-    figures = {
+    figures: dict[str, Any] = {
         "pictures": {"all": evaluate_faces(scored.probabilities, faces.targets, rules)},
         "baseline": baselines(faces.targets),
         "skipped": dict(sorted(skipped.items())),

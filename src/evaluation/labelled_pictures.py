@@ -117,8 +117,7 @@ def read_faces(
         else:
             rows.append((str(picture.path), picture.expression))
     labels = pd.DataFrame(rows, columns=["image_name", "expression"])
-    constant = {"source": "pictures", "usage": "", "copy_of": "", "synthetic": False}
-    labels = labels.assign(group=labels["image_name"], **constant)
+    labels = labels.assign(group=labels["image_name"], source="pictures", usage="", copy_of="", synthetic=False)
     images = np.stack(crops) if crops else np.zeros((0, image_size, image_size), np.uint8)
     return FaceSet(images, labels), skipped
 
