@@ -21,13 +21,14 @@ def main() -> None:
     inputs = ("data/processed/smote", "data/processed/split/validation")
     train, validation = (FaceSet.load(path) for path in inputs)
     key, config = state_key(inputs, params.train)
-    tracker = Tracker(config)
+    tracker = Tracker(config, run_id=key)
     if params.train.log_images:
         tracker.log_sheet(draw_sheet(list(train.images[:48]), list(train.labels["expression"][:48]), 12, 96))
     trained = train_network(train, validation, params.train, STATE_ROOT / key, tracker)
     save_trained("models/train", trained)
     write_history("plots/history.csv", trained.history)
-    write_json("metrics/train.json", trained.report)
+    write_json("metrics/train.json", {**trained.report, "run": key})
+    tracker.log_confusion(validation.targets, trained.predicted)
     tracker.finish(trained.report)
     remove_state(STATE_ROOT / key)
 

@@ -1,20 +1,27 @@
 """Tracking works without an account, never asks for one, and never stops a training."""
 
+import json
 import os
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from wandb.proto import wandb_internal_pb2
 
 from tests.conftest import ROOT
 
 CODE = """
+import numpy as np
 from src.network.tracking import Tracker
-tracker = Tracker({"train": {"epochs": 1}})
+tracker = Tracker({"train": {"epochs": 1}, "data": {"train": "0123"}}, run_id="a1b2")
 for batch in range(3):
-    tracker.on_train_batch_end(batch, {"loss": 1.0})
-tracker.log_epoch({"epoch": 1, "val_accuracy": 0.5})
+    tracker.on_train_batch_end(batch, {"loss": 1.0 + batch})
+tracker.log_epoch({"epoch": 1, "val_accuracy": 0.5, "learning_rate": 0.01})
+tracker.log_confusion(np.array([0, 1, 3]), np.array([0, 3, 3]))
 tracker.finish({"accuracy": 0.5})
 print("trained")
 """
@@ -42,6 +49,52 @@ def test_offline_without_an_account(tmp_path: Path) -> None:
     assert b"val_accuracy" in runs[0].read_bytes()
 
 
+def read_offline_run(path: Path) -> Iterator[Any]:
+    """The records of a .wandb file: 7 bytes of header, then LevelDB's log format in blocks of 32 KiB (checksum 4 bytes,
+    length 2, kind 1: whole, first, middle or last part; then the part)."""
+    content, position, parts = path.read_bytes(), 7, b""
+    assert content[:4] == b":W&B"
+    while position + 7 <= len(content):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, position + 4)
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            record: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def test_offline_run_read_back(tmp_path: Path) -> None:
+    """Parameters, data hashes, the Git revision, every batch, the epoch, the learning rate, the confusion matrix."""
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "one"], cwd=tmp_path, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+    result = _run(tmp_path, DVC_EXP_NAME="named-run")
+    assert result.returncode == 0, result.stderr
+    records = list(read_offline_run(next((tmp_path / "wandb").glob("offline-run-*/*.wandb"))))
+    runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
+    assert (runs[0].run_id, runs[0].display_name) == ("a1b2", "named-run")
+    config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
+    assert config["train"] == {"epochs": 1}
+    assert config["data"] == {"train": "0123"}
+    assert config["git_revision"] == head
+    history: dict[str, list[object]] = {}
+    for record in records:
+        for item in record.history.item:
+            key = item.key or "/".join(item.nested_key)
+            history.setdefault(key, []).append(json.loads(item.value_json))
+    assert history["batch/loss"] == [1.0, 2.0, 3.0]
+    assert history["epoch/val_accuracy"] == [0.5]
+    assert history["epoch/learning_rate"] == [0.01]
+    assert any("confusion" in key for key in history)
+
+
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
     assert _run(tmp_path, WANDB_MODE="disabled").stdout.strip() == "trained"
     assert not (tmp_path / "wandb").exists()
@@ -52,3 +105,5 @@ def test_trouble_with_the_server_does_not_stop_training(tmp_path: Path, key: str
     result = _run(tmp_path, WANDB_API_KEY=key, WANDB_BASE_URL="http://127.0.0.1:9")
     assert result.returncode == 0
     assert result.stdout.strip().endswith("trained")
+    assert "127.0.0.1:9 does not answer; this run is kept offline" in result.stderr
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1

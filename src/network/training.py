@@ -231,6 +231,7 @@ class TrainingRun:
             model.optimizer.build(model.trainable_variables)
             for variable, value in zip(model.optimizer.variables, self.state.optimizer, strict=True):
                 variable.assign(value)
+        self.tracker.step = len(self.state.history) * len(batches)
         model.fit(
             batches,
             validation_data=validation_data,
@@ -252,6 +253,7 @@ class TrainedModel:
     temperature: float
     history: list[dict[str, Any]]
     report: dict[str, Any]
+    predicted: np.ndarray  # int64 (N,), classes of the validation faces
 
 
 def train_network(
@@ -272,7 +274,8 @@ def train_network(
     network.set_weights(run.network.get_weights())
     logits = network.predict(np.asarray(validation.images, np.float32)[..., None], batch_size=512, verbose=0)
     temperature = fit_temperature(logits, validation.targets)
-    accuracy = float((logits.argmax(1) == validation.targets).mean())
+    predicted = logits.argmax(1)
+    accuracy = float((predicted == validation.targets).mean())
     kept = _kept_epoch(run.state.history, params.monitor)
     history = [{**row, "kept": row["epoch"] == kept} for row in run.state.history]
     report = {
@@ -291,7 +294,7 @@ def train_network(
     }
     minutes = (time.monotonic() - started) / 60
     print(f"trained in {minutes:.1f} minutes; validation accuracy {accuracy:.4f}, temperature {temperature:.3f}")
-    return TrainedModel(network, run.spec, temperature, history, report)
+    return TrainedModel(network, run.spec, temperature, history, report, predicted)
 
 
 def _kept_epoch(history: list[dict[str, Any]], monitor: str) -> int:
