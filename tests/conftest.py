@@ -55,6 +55,31 @@ def random_network(folder: Path) -> None:
     save_trained(folder, TrainedNetwork(build_network(spec), spec, 1.0))
 
 
+def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command there, without tracking; with `check` it must succeed."""
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if check and result.returncode:
+        raise AssertionError(f"{command} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
+    return result
+
+
+def copy_of_project(folder: Path) -> Path:
+    """What a user gets from `git clone`, changes not yet committed included, without any cache or data."""
+    files = run_in(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.split("\0")
+    for name in filter(None, files):
+        source = ROOT / name
+        if source.is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / name)
+    run_in(folder, "git", "init", "-q")
+    run_in(folder, "git", "config", "user.name", "t")
+    run_in(folder, "git", "config", "user.email", "t@example.org")
+    run_in(folder, "git", "add", "-A")
+    run_in(folder, "git", "commit", "-qm", "clone")
+    return folder
+
+
 @pytest.fixture
 def params_content() -> dict:
     """params.yaml as a mapping that a test may change."""

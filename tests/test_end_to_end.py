@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,44 +12,22 @@ import pytest
 from src.classifier import Classifier
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
-from tests.conftest import ROOT
+from tests.conftest import copy_of_project, run_in
 
 ONE_EPOCH = ("train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95", "evaluate.bootstrap_samples=100")
 
 
-def _run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        command, cwd=folder, env={**os.environ, "WANDB_MODE": "disabled"}, capture_output=True, text=True
-    )
-    if check and result.returncode:
-        raise AssertionError(f"{command} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
-    return result
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a user gets from `git clone`, changes not yet committed included, without any cache or data."""
-    folder = tmp_path_factory.mktemp("clone")
-    files = _run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.split("\0")
-    for name in filter(None, files):
-        source = ROOT / name
-        if source.is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, folder / name)
-    _run(folder, "git", "init", "-q")
-    _run(folder, "git", "add", "-A")
-    _run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "clone")
-    _run(folder, "git", "config", "user.name", "t")
-    _run(folder, "git", "config", "user.email", "t@example.org")
-    return folder
+    return copy_of_project(tmp_path_factory.mktemp("project") / "clone")
 
 
 @pytest.fixture(scope="module")
 def experiment(clone: Path) -> str:
     """Revision of one isolated experiment on the sample."""
     settings = [word for setting in ("dataset=sample", *ONE_EPOCH) for word in ("-S", setting)]
-    _run(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *settings)
-    refs = _run(clone, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").stdout.split("\n")
+    run_in(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *settings)
+    refs = run_in(clone, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").stdout.split("\n")
     return next(line.split()[0] for line in refs if line.endswith("/sample"))
 
 
@@ -63,12 +40,12 @@ def results(clone: Path, experiment: str) -> Path:
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
     for path in ("data/interim", "data/processed", "models", "plots/faces"):
         shutil.rmtree(folder / path, ignore_errors=True)
-        _run(clone, "dvc", "get", "-q", ".", path, "--rev", experiment, "-o", str(folder / path))
+        run_in(clone, "dvc", "get", "-q", ".", path, "--rev", experiment, "-o", str(folder / path))
     return folder
 
 
 def test_the_workspace_is_untouched(clone: Path, experiment: str) -> None:
-    assert _run(clone, "git", "status", "--porcelain").stdout == ""
+    assert run_in(clone, "git", "status", "--porcelain").stdout == ""
     assert "dataset: full" in (clone / "params.yaml").read_text()
 
 
@@ -139,23 +116,23 @@ def test_a_second_repro_runs_nothing_and_a_changed_parameter_runs_its_stages_alo
     clone: Path, experiment: str
 ) -> None:
     settings = [word for setting in ("dataset=sample", *ONE_EPOCH) for word in ("-S", setting)]
-    _run(clone, "dvc", "exp", "run", "--name", "workspace", *settings)
-    again = _run(clone, "dvc", "repro").stdout
+    run_in(clone, "dvc", "exp", "run", "--name", "workspace", *settings)
+    again = run_in(clone, "dvc", "repro").stdout
     assert "Running stage" not in again
     assert "up to date" in again
-    _run(clone, "dvc", "exp", "run", "-S", "evaluate.reliability_bins=5", "--name", "bins")
-    diff = _run(clone, "dvc", "metrics", "diff", "--json", experiment).stdout
+    run_in(clone, "dvc", "exp", "run", "-S", "evaluate.reliability_bins=5", "--name", "bins")
+    diff = run_in(clone, "dvc", "metrics", "diff", "--json", experiment).stdout
     assert list(json.loads(diff)) == ["metrics/evaluate.json"]
     assert '.ece"' in diff
-    shown = _run(clone, "dvc", "exp", "show", "--csv").stdout
+    shown = run_in(clone, "dvc", "exp", "show", "--csv").stdout
     assert "bins" in shown
     assert "sample" in shown
-    plots = _run(clone, "dvc", "plots", "diff", experiment, "-o", "plots_html").stdout
+    plots = run_in(clone, "dvc", "plots", "diff", experiment, "-o", "plots_html").stdout
     assert "index.html" in plots
 
 
 def test_full_data_missing_says_what_to_do(clone: Path) -> None:
-    result = _run(clone, "python", "-m", "src.datasets.download", "--check", check=False)
+    result = run_in(clone, "python", "-m", "src.datasets.download", "--check", check=False)
     assert result.returncode == 1
     assert "dvc add data/raw/full" in result.stderr
     assert "Traceback" not in result.stderr
