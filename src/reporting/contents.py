@@ -3,6 +3,7 @@
 In: dvc.yaml and params.yaml, without which there is no report; metrics/, plots/, models/ or pretrained/, Git and DVC.
 """
 
+import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Contents:
 
     dataset: str
     stages: list[Stage]
+    purposes: Mapping[str, str]  # stage -> the first paragraph of the docstring of its file in stages/
     params_text: str
     revision: Revision | None
     uncommitted: list[str]
@@ -57,6 +59,16 @@ def _read_text(root: Path, name: str) -> str:
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8 text ({error}). `git checkout {name}` restores it.") from error
+
+
+def _purpose(root: Path, stage: str) -> str:
+    """What the file of a stage says that it does, or "" where it says nothing."""
+    path = root / "stages" / f"{stage}.py"
+    try:
+        docstring = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+    except (FileNotFoundError, SyntaxError, ValueError):
+        return ""
+    return " ".join(docstring.partition("\n\n")[0].split())
 
 
 def _read_metrics(root: Path) -> dict[str, Any]:
@@ -103,16 +115,20 @@ def read_contents(root: Path, *, against: str | None = None, faces: bool = False
     metrics = _read_metrics(root)
     differences = compare(root, against)
     note = read_data_note(root / "data/raw" / dataset, "fer2013")
+    # In the official protocol PrivateTest is test; in the random one its pictures are everywhere.
+    everywhere = (metrics.get("split") or {}).get("protocol") == "random"
+    starred = () if not note else ("test", "validation") if everywhere else ("test",)
     card_path = next((name for name in CARDS if (root / name).is_file()), "")
     return Contents(
         dataset=dataset,
         stages=stages,
+        purposes={stage.name: purpose for stage in stages if (purpose := _purpose(root, stage.name))},
         params_text=params_text,
         revision=find_revision(root),
         uncommitted=uncommitted_files(root),
         differences=differences,
         metrics=metrics,
-        rows=read_rows(metrics["evaluate"], differences, bool(note)) if "evaluate" in metrics else [],
+        rows=read_rows(metrics["evaluate"], differences, starred) if "evaluate" in metrics else [],
         funnel=read_funnel(root, metrics),
         fer2013_note=note,
         plots=_read_pictures(root, "plots", differences),

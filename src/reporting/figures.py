@@ -3,7 +3,7 @@
 Every figure is taken from the file as it is; nothing is computed here but differences, which come from DVC.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,20 +68,21 @@ def section_name(section: str, starred: bool) -> str:
     return f"{name}, without copies" if section.endswith("_without_copies") else name
 
 
-def read_rows(evaluation: Mapping[str, Any], differences: Differences, starred: bool) -> list[Row]:
+def read_rows(evaluation: Mapping[str, Any], differences: Differences, starred: Collection[str]) -> list[Row]:
     """One row per group of test and validation faces, in the order of the file; the 8-bit variant last.
+
+    starred: the splits that hold pictures of FER2013's PrivateTest to which there is a note.
 
     Raises UserError for content that stage evaluate does not write.
     """
-    groups = [("test", "test"), ("validation", "validation")]
     try:
         rows = [
-            _row(f"{split}.{section}", split, section, values, differences, section_name(section, starred))
-            for split, key in groups
-            for section, values in evaluation[key].items()
+            _row(f"{split}.{section}", split, section, values, differences, section_name(section, split in starred))
+            for split in ("test", "validation")
+            for section, values in evaluation[split].items()
         ]
         if "int8" in evaluation:
-            values, name = evaluation["int8"]["test"]["all"], section_name("all", starred)
+            values, name = evaluation["int8"]["test"]["all"], section_name("all", "test" in starred)
             rows.append(_row("int8.test.all", "test", "int8", values, differences, f"{name}, 8-bit variant"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(

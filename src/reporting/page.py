@@ -309,7 +309,7 @@ def _bars(funnel: Funnel) -> Markup:
     last_of_stage = {step.stage: step for step in steps}
     for step in steps:
         losses = [loss for loss in funnel.losses if loss.stage == step.stage and last_of_stage[step.stage] is step]
-        below = "; ".join(f"{loss.reason}: {loss.faces:,}" for loss in losses)
+        below = "left out: " + ", ".join(f"{loss.faces:,} {loss.reason}" for loss in losses) if losses else ""
         drawn.append(_bar(step, most, below))
     return element("div", *drawn)
 
@@ -344,15 +344,20 @@ def _pipeline(contents: Contents) -> Markup:
     ]
     text = _paragraph(
         "Each box is a stage of ", _code("dvc.yaml"), ". In it: what comes from outside, and what other stages read; a "
-        "line leads from an output down to the stages that read it. Point at a line for its name. Only ",
-        _code("evaluate"), " reads the test part.",
+        "line leads from an output down to the stages that read it, a dashed one where it is for charts only.",
         class_="soft",
     )  # fmt: skip
     details = disclosure(
-        "Everything each stage reads and writes",
-        table(["stage", "reads", "writes", "parameters"], rows),
+        "Everything each stage reads and writes", table(["stage", "reads", "writes", "parameters"], rows)
     )
-    return join(text, element("div", draw_pipeline(contents.stages), details, class_="columns"))
+    purposes = [
+        join(element("dt", stage.name), element("dd", contents.purposes.get(stage.name, "")))
+        for stage in contents.stages
+    ]
+    columns = element(
+        "div", draw_pipeline(contents.stages), element("dl", *purposes, class_="stages"), class_="columns"
+    )
+    return join(text, columns, details)
 
 
 def _data_uri(content: bytes) -> str:
@@ -360,7 +365,7 @@ def _data_uri(content: bytes) -> str:
 
 
 def _figure(caption: Any, content: bytes, description: str) -> Markup:
-    picture = element("img", src=_data_uri(content), alt=description, decoding="async")
+    picture = element("img", src=_data_uri(content), alt=description)
     return element("figure", element("figcaption", caption), picture)
 
 

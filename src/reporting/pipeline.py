@@ -19,7 +19,8 @@ WIDTH = 380  # units; one is a CSS pixel where the page is wide enough
 _BOX_LEFT, _BOX_RIGHT = 1, 268
 _HEADING, _ROW, _GAP = 30, 20, 18  # heights: name of a stage, one input or output, between two boxes
 _FIRST_LANE, _LANE = 288, 15  # where the innermost line runs, and the distance to the next
-_COLOURS = 7  # page.css: .lane-0 to .lane-6
+_ENTRY = 9  # least distance between two lines that come into a stage
+_COLOURS = 6  # page.css: .lane-0 to .lane-5, and .lane-plots for what goes into charts only
 
 
 @dataclass(frozen=True)
@@ -124,18 +125,20 @@ def draw_pipeline(stages: Sequence[Stage]) -> Markup:
     flowing = {path for flow in flows for _, path in flow.outputs}
     written = {path for stage in stages for path in stage.outputs}
 
-    tops: dict[str, float] = {}  # y of a stage's box
+    headings: dict[str, tuple[float, float]] = {}  # y and height of the part of a box where lines come in
     output_y: dict[str, float] = {}  # y of the row of an output
     boxes: list[Markup] = []
     y: float = 1
     for stage in stages:
         rows = [(path, "outside") for path in stage.inputs if path not in written]
         rows += [(path, "flow") for path in stage.outputs if path in flowing]
-        height = _HEADING + _ROW * len(rows) + (6 if rows else 0)
-        tops[stage.name] = y
-        texts = [element("text", stage.name, x=_BOX_LEFT + 12, y=y + 20, class_="stage-name")]
+        entering = sum(stage.name in flow.readers for flow in flows)
+        heading = max(_HEADING, _ENTRY * (entering + 1))
+        height = heading + _ROW * len(rows) + (6 if rows else 0)
+        headings[stage.name] = (y, heading)
+        texts = [element("text", stage.name, x=_BOX_LEFT + 12, y=y + heading / 2 + 5, class_="stage-name")]
         for number, (path, kind) in enumerate(rows):
-            row_y = y + _HEADING + _ROW * number + 8
+            row_y = y + heading + _ROW * number + 8
             if kind == "flow":
                 output_y[path] = row_y
             prefix = "from " if kind == "outside" else ""
@@ -144,48 +147,53 @@ def draw_pipeline(stages: Sequence[Stage]) -> Markup:
         boxes.append(element("g", box, *texts))
         y += height + _GAP
 
-    entries = {stage.name: [flow for flow in flows if stage.name in flow.readers] for stage in stages}
-    lines = _draw_flows(flows, tops, output_y, entries)
     title = element("title", "Stages of the pipeline and what flows between them")
-    description = "; ".join(f"{a.name} before {b.name}" for a, b in pairwise(stages))
+    order = "; ".join(f"{first.name} before {second.name}" for first, second in pairwise(stages))
     return element(
-        "svg", title, element("desc", description), *boxes, *lines,
+        "svg", title, element("desc", order), *boxes, *_draw_flows(flows, headings, output_y),
         viewBox=f"0 0 {WIDTH} {y - _GAP + 1:g}", role="img", class_="dag",
     )  # fmt: skip
 
 
 def _draw_flows(
-    flows: Sequence[Flow],
-    tops: Mapping[str, float],
-    output_y: Mapping[str, float],
-    entries: Mapping[str, Sequence[Flow]],
+    flows: Sequence[Flow], headings: Mapping[str, tuple[float, float]], output_y: Mapping[str, float]
 ) -> list[Markup]:
     """A line per flow: out of the rows of its outputs, down its lane, into each reader at a height of its own."""
+    spans = [
+        (
+            min(output_y[path] for _, path in flow.outputs),
+            max(sum(headings[reader]) for reader in flow.readers),
+        )
+        for flow in flows
+    ]
+    lanes = _assign_lanes(spans)
+    # Inner lines come in above outer ones, and so do not cross them.
+    inner_first = sorted(range(len(flows)), key=lambda number: lanes[number])
+    entry_y: dict[tuple[int, str], float] = {}
+    for reader, (top, height) in headings.items():
+        entering = [number for number in inner_first if reader in flows[number].readers]
+        for place, number in enumerate(entering, start=1):
+            entry_y[number, reader] = top + height * place / (len(entering) + 1)
 
-    def entry_y(reader: str, flow: Flow) -> float:
-        share = (entries[reader].index(flow) + 1) / (len(entries[reader]) + 1)
-        return tops[reader] + _HEADING * share
-
-    spans = []
-    for flow in flows:
-        heights = [output_y[path] for _, path in flow.outputs] + [entry_y(reader, flow) for reader in flow.readers]
-        spans.append((min(heights), max(heights)))
     drawn = []
-    for number, (flow, lane) in enumerate(zip(flows, _assign_lanes(spans), strict=True)):
-        x = min(_FIRST_LANE + _LANE * lane, WIDTH - 4)
-        top, bottom = spans[number]
-        steps = [f"M{x} {top:g}V{bottom:g}"]
-        steps += [f"M{_BOX_RIGHT} {output_y[path]:g}H{x}" for _, path in flow.outputs]
-        steps += [f"M{x} {entry_y(reader, flow):g}H{_BOX_RIGHT + 6}" for reader in flow.readers]
-        dots = [element("circle", cx=_BOX_RIGHT, cy=f"{output_y[path]:g}", r=3.5) for _, path in flow.outputs]
-        heads = [
-            element("path", d=f"M{_BOX_RIGHT} {entry_y(reader, flow):g}l8 -4v8z", class_="head")
-            for reader in flow.readers
-        ]
+    colours = 0
+    for number, flow in enumerate(flows):
+        x = min(_FIRST_LANE + _LANE * lanes[number], WIDTH - 4)
+        starts = [output_y[path] for _, path in flow.outputs]
+        ends = [entry_y[number, reader] for reader in flow.readers]
+        steps = [f"M{x} {min(starts):g}V{max(*starts, *ends):g}"]
+        steps += [f"M{_BOX_RIGHT} {start:g}H{x}" for start in starts]
+        steps += [f"M{x} {end:g}H{_BOX_RIGHT + 6}" for end in ends]
+        dots = [element("circle", cx=_BOX_RIGHT, cy=f"{start:g}", r=3.5) for start in starts]
+        heads = [element("path", d=f"M{_BOX_RIGHT} {end:g}l8 -4v8z", class_="head") for end in ends]
         names = ", ".join(path for _, path in flow.outputs)
         tip = element("title", f"{names} → {', '.join(flow.readers)}")
         line = element("path", d="".join(steps), class_="line")
-        drawn.append(element("g", tip, line, *dots, *heads, class_=f"lane-{number % _COLOURS}"))
+        if all(path.startswith("plots/") for _, path in flow.outputs):
+            colour = "lane-plots"
+        else:
+            colour, colours = f"lane-{colours % _COLOURS}", colours + 1
+        drawn.append(element("g", tip, line, *dots, *heads, class_=colour))
     return drawn
 
 
