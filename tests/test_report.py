@@ -195,6 +195,15 @@ def test_note_on_private_test_stands_beside_the_figures(real: Contents) -> None:
     assert names["FER2013"] == "validation"
 
 
+def test_report_loads_no_deep_learning_framework() -> None:
+    code = (
+        "import sys, src.report, src.reporting.contents, src.reporting.page, src.reporting.comment; "
+        "print(sorted({'tensorflow', 'keras', 'jax', 'torch', 'wandb'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
 def test_page_is_the_same_every_time(real: Contents, unchanged: Path) -> None:
     assert render_page(real) == render_page(read_contents(unchanged))
 
@@ -374,17 +383,22 @@ BROKEN: dict[str, tuple[str, str | None, str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_cannot_be_read_is_one_error_line(repository: Path, case: str) -> None:
+def test_what_cannot_be_read_is_a_user_error(repository: Path, case: str) -> None:
     name, content, message = BROKEN[case]
-    (repository / "build").mkdir()
-    (repository / "build/report.html").write_text("old", encoding="utf-8")
     if content is None:
         (repository / name).unlink()
     else:
         (repository / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_contents(repository)
+
+
+def test_failure_is_one_line_and_keeps_the_old_page(repository: Path) -> None:
+    (repository / "build").mkdir()
+    (repository / "build/report.html").write_text("old", encoding="utf-8")
+    (repository / "metrics/evaluate.json").write_text("[]", encoding="utf-8")
     result = _run(repository, code=1)
-    assert result.stderr.startswith("error: ")
-    assert message in result.stderr
+    assert result.stderr.startswith("error: metrics/evaluate.json")
     assert result.stderr.count("\n") == 1
     assert [path.name for path in (repository / "build").iterdir()] == ["report.html"]
     assert (repository / "build/report.html").read_text(encoding="utf-8") == "old"
@@ -490,7 +504,8 @@ def test_script_of_ci_on_a_merge(repository: Path, tmp_path: Path) -> None:
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "EVENT": "pull_request", "PICTURES": "https://example.org/raw",
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GITHUB_RUN_ID": "7", "GITHUB_SERVER_URL": "https://example.org", "GITHUB_REPOSITORY": "a/b",
+        "GITHUB_RUN_ID": "7", "GITHUB_SERVER_URL": "https://example.org", "GITHUB_REPOSITORY": "a/b",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
     }  # fmt: skip
     script = ["bash", str(ROOT / ".github/report.sh")]
     subprocess.run(script, cwd=clone, env=environment, check=True, capture_output=True)

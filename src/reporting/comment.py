@@ -58,6 +58,8 @@ def render_comment(contents: Contents, pictures: str = "") -> str:
         lines.append(f"No metric, parameter or plot differs from {_span(differences.against.short)}.")
         return "\n".join(lines) + "\n"
     now = contents.revision.short if contents.revision else "the working tree"
+    if contents.uncommitted:
+        now += " and uncommitted changes"
     lines.append(f"{_span(differences.against.short)} → {_span(now)}, data set {_span(contents.dataset)}")
     lines += ["", *_headlines(contents)]
     lines += ["", "**Parameters**", ""]
@@ -98,6 +100,7 @@ def _headlines(contents: Contents) -> list[str]:
         return ["`metrics/evaluate.json` is missing, so there are no figures to show."]
     table = _table(["test faces", "n", "accuracy (95 %)", "macro F1 (95 %)", "calibration error"], rows)
     note = ["", f"\\* {_span(contents.fer2013_note, 300)}"] if contents.fer2013_note else []
+    note += ["", "A change smaller than the interval can be chance."] if contents.differences.metrics else []
     return [*table, *note]
 
 

@@ -180,6 +180,8 @@ def _explanation(contents: Contents, chance: float | None) -> Markup:
         )
     if any("without copies" in row.name for row in contents.rows):
         text += " Without copies: pictures that have no copy in train as it was before copies were removed."
+    if contents.differences.metrics:
+        text += " In colour the change; one that is smaller than the interval can be chance."
     parts = [_paragraph(text, class_="soft small")]
     if contents.fer2013_note:
         parts.append(_paragraph(f"* {contents.fer2013_note}", class_="soft small"))
