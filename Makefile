@@ -8,7 +8,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup demo test lint format repro release bench bench-realtime sample lock clean
+.PHONY: help setup demo test lint format repro release bench bench-realtime report sample lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ bench: setup ## measure data stages against the obvious ways: seconds, ratio, pe
 
 bench-realtime: setup ## measure the real-time program beside `fer`: make bench-realtime ARGS="--video clip.mp4"
 	@python -m benchmarks.bench_realtime $(ARGS)
+
+report: setup ## one page of results, changes, data, pipeline, plots: build/report.html; make report ARGS="--against HEAD~1"
+	@python -m src.report $(ARGS)
 
 sample: setup ## draw the bundled sample again
 	@python -m src.datasets.sample data/raw/sample
