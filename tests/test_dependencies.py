@@ -35,6 +35,7 @@ MODULES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
     "kagglehub": "kagglehub",
     "pydrive2": "pydrive2.fs",
+    "pysocks": "socks",
 }
 # Named in requirements.in only to keep another package's version in bounds.
 BOUNDS_ONLY = {"backports-strenum"}

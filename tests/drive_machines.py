@@ -1,0 +1,140 @@
+"""A person's computer or a CI runner that knows no other Google Drive than the emulator."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.drive_emulator import CLIENT_ID, CLIENT_SECRET, FOLDER, USER, DriveEmulator
+
+Result = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def drive() -> Iterator[DriveEmulator]:
+    with DriveEmulator() as emulator:
+        yield emulator
+        assert not emulator.refused_hosts, "something asked for a host that is not emulated"
+
+
+class Machine:
+    """A home folder of its own: no token, no DVC settings, no Git settings of who runs the tests."""
+
+    def __init__(self, home: Path, drive: DriveEmulator) -> None:
+        self.home, self.drive = home, drive
+        home.mkdir(parents=True)
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DVC_", "GDRIVE_", "GIT_", "PYTEST_")) and name not in ("CI", "BROWSER")
+        }
+        self.environment = {
+            **inherited,
+            **drive.environment(),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc"),
+            "DVC_SYSTEM_CONFIG_DIR": str(home / "dvc-system"),
+            "DVC_SITE_CACHE_DIR": str(home / "dvc-site"),
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_TEST": "1",  # no look for a newer DVC
+            "GDRIVE_NON_INTERACTIVE": "1",
+            "WANDB_MODE": "disabled",
+            **{f"GIT_{who}_{key}": value for who in ("AUTHOR", "COMMITTER") for key, value in IDENTITY.items()},
+        }
+
+    def start(self, folder: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**self.environment, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, folder: Path, *command: str, expect: int | None = 0, **variables: str) -> Result:
+        """Run in `folder`; `expect` is the exit code, None for any."""
+        process = self.start(folder, *command, **variables)
+        stdout, stderr = process.communicate(timeout=300)
+        result = Result(command, process.returncode, stdout, stderr)
+        if expect is not None and result.returncode != expect:
+            raise AssertionError(f"{command}: exit code {result.returncode}\n{stdout[-3000:]}\n{stderr[-3000:]}")
+        return result
+
+    def run_remote(self, folder: Path, *arguments: str, expect: int = 0, **variables: str) -> Result:
+        """`python -m src.remote` of this project, in another one."""
+        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        return self.run(
+            folder, sys.executable, "-m", "src.remote", *arguments, expect=expect, PYTHONPATH=paths, **variables
+        )
+
+    def browser(self) -> dict[str, str]:
+        """Variables with which a browser opens every address and clicks "Allow"."""
+        program = self.home / "browser"
+        program.write_text(f"#!{sys.executable}\n{BROWSER}", encoding="utf-8")
+        program.chmod(0o755)
+        return {"BROWSER": f"{program} %s &", "GDRIVE_NON_INTERACTIVE": ""}
+
+    def save_token(self, text: str) -> Path:
+        """Put a token where DVC keeps the one of somebody who has signed in."""
+        path = self.home / "cache/pydrive2fs" / CLIENT_ID / "default.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def client_file(self) -> str:
+        """The OAuth client as Google's console hands it out."""
+        path = self.home / "client_secret.json"
+        path.write_text(json.dumps({"installed": {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}}))
+        return str(path)
+
+    def key_file(self) -> str:
+        """The service account's key."""
+        path = self.home / "key.json"
+        path.write_text(self.drive.service_credentials(), encoding="utf-8")
+        return str(path)
+
+
+IDENTITY = {"NAME": "t", "EMAIL": "t@example.org"}
+BROWSER = """
+import os, ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=os.environ["HTTPLIB2_CA_CERTS"])
+handlers = [urllib.request.HTTPSHandler(context=context)]
+urllib.request.build_opener(*handlers).open(sys.argv[1], timeout=20).read()
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A commit of what `git init` and `dvc init` make, to copy."""
+    folder = tmp_path_factory.mktemp("template") / "project"
+    folder.mkdir()
+    with DriveEmulator() as drive:
+        machine = Machine(folder.parent / "home", drive)
+        machine.run(folder, "git", "init", "-q", "-b", "main")
+        machine.run(folder, "dvc", "init", "-q")
+        machine.run(folder, "dvc", "config", "core.analytics", "false")
+        machine.run(folder, "git", "commit", "-qam", "empty")
+    return folder
+
+
+def make_project(template: Path, folder: Path, machine: Machine, drive_folder: str) -> Path:
+    """A copy of the template whose remote is a folder of the emulator's; nobody has signed in yet."""
+    shutil.copytree(template, folder)
+    machine.drive.add_child("dvcstore", drive_folder, FOLDER, USER)
+    config = folder / ".dvc/config"
+    config.write_text(
+        config.read_text().replace("[core]", "[core]\n    remote = gdrive")
+        + f"['remote \"gdrive\"']\n    url = gdrive://{drive_folder}/dvcstore\n    gdrive_acknowledge_abuse = true\n"
+    )
+    machine.run(folder, "git", "commit", "-qam", "remote")
+    return folder
