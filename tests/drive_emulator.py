@@ -117,6 +117,7 @@ class DriveEmulator:
         self.log: list[Request] = []
         self.refused_hosts: list[str] = []
         self.page_size = 1000  # the most that Drive puts on one page
+        self.patience = 2.0  # seconds to wait for a request's body before hanging up; Google's are not known
         self.read_only = False
         self.shared_with_service: set[str] = set()  # ids of a user's folders
         self.token_error: tuple[int, str, str] | None = None  # status, code, description
@@ -410,15 +411,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         drive = self.server.drive
         fault = drive.take_fault(self.command, self.path)
+        self.connection.settimeout(drive.patience)
         try:
             if fault and fault.cut_after is not None and self.command in ("PUT", "POST"):
                 self.rfile.read(fault.cut_after)
                 self._break()
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.connection.settimeout(None)
             if fault and fault.status:
                 raise DriveError(fault.status, fault.reason, fault.message)
             self._route(body, fault)
+        except TimeoutError:
+            self._break()
         except DriveError as error:
             if self.path.startswith("/token") or self.host == "oauth2.googleapis.com":
                 answer: Any = {"error": error.reason, "error_description": error.message}
@@ -573,7 +578,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._log(0)
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
+        socket.close(self.connection.detach())
 
     def _log(self, status: int) -> None:
         drive = self.server.drive

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from tests.conftest import ROOT
 from tests.drive_emulator import CLIENT_ID, CLIENT_SECRET, FOLDER, USER, DriveEmulator
 
 Result = subprocess.CompletedProcess[str]
+Variables = Mapping[str, str]
+NONE: Variables = {}
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ class Machine:
             **{f"GIT_{who}_{key}": value for who in ("AUTHOR", "COMMITTER") for key, value in IDENTITY.items()},
         }
 
-    def start(self, folder: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, folder: Path, *command: str, variables: Variables = NONE) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command,
             cwd=folder,
@@ -61,21 +63,27 @@ class Machine:
             text=True,
         )
 
-    def run(self, folder: Path, *command: str, expect: int | None = 0, **variables: str) -> Result:
-        """Run in `folder`; `expect` is the exit code, None for any."""
-        process = self.start(folder, *command, **variables)
-        stdout, stderr = process.communicate(timeout=300)
+    def run(
+        self, folder: Path, *command: str, variables: Variables = NONE, expect: int | None = 0, timeout: float = 120
+    ) -> Result:
+        """Run in `folder`; `expect` is the exit code, None for any; `timeout` in seconds."""
+        process = self.start(folder, *command, variables=variables)
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            stdout, stderr = process.communicate()
+            raise AssertionError(f"{command} did not end in {timeout} s\n{stdout[-3000:]}\n{stderr[-3000:]}") from None
         result = Result(command, process.returncode, stdout, stderr)
         if expect is not None and result.returncode != expect:
             raise AssertionError(f"{command}: exit code {result.returncode}\n{stdout[-3000:]}\n{stderr[-3000:]}")
         return result
 
-    def run_remote(self, folder: Path, *arguments: str, expect: int = 0, **variables: str) -> Result:
+    def run_remote(self, folder: Path, *arguments: str, variables: Variables = NONE, expect: int = 0) -> Result:
         """`python -m src.remote` of this project, in another one."""
-        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        return self.run(
-            folder, sys.executable, "-m", "src.remote", *arguments, expect=expect, PYTHONPATH=paths, **variables
-        )
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        command = (sys.executable, "-m", "src.remote", *arguments)
+        return self.run(folder, *command, variables={**variables, "PYTHONPATH": path}, expect=expect)
 
     def browser(self) -> dict[str, str]:
         """Variables with which a browser opens every address and clicks "Allow"."""
@@ -131,10 +139,6 @@ def make_project(template: Path, folder: Path, machine: Machine, drive_folder: s
     """A copy of the template whose remote is a folder of the emulator's; nobody has signed in yet."""
     shutil.copytree(template, folder)
     machine.drive.add_child("dvcstore", drive_folder, FOLDER, USER)
-    config = folder / ".dvc/config"
-    config.write_text(
-        config.read_text().replace("[core]", "[core]\n    remote = gdrive")
-        + f"['remote \"gdrive\"']\n    url = gdrive://{drive_folder}/dvcstore\n    gdrive_acknowledge_abuse = true\n"
-    )
+    machine.run(folder, "dvc", "remote", "add", "-q", "-d", "gdrive", f"gdrive://{drive_folder}/dvcstore")
     machine.run(folder, "git", "commit", "-qam", "remote")
     return folder

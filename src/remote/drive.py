@@ -11,6 +11,7 @@ from typing import Any
 import appdirs
 from oauth2client.client import OAuth2Credentials
 from oauth2client.tools import ClientRedirectHandler, ClientRedirectServer
+from OpenSSL import crypto
 from pydrive2.auth import GoogleAuth, RefreshError
 from pydrive2.drive import GoogleDrive
 from pydrive2.files import ApiRequestError
@@ -56,7 +57,11 @@ def sign_in(credentials: Credentials, port: int = 0, wait: float = 300) -> Googl
             },
             http_timeout=TIMEOUT,
         )
-        auth.ServiceAuth()
+        try:
+            auth.ServiceAuth()
+        except (ValueError, KeyError, crypto.Error) as error:
+            where = credentials.path or "GDRIVE_CREDENTIALS_DATA"
+            raise UserError(f"the service account's key in {where} is damaged. Download it again.") from error
         auth.Refresh()
     elif isinstance(credentials, UserToken):
         auth = GoogleAuth(settings=dict(COMMON_SETTINGS), http_timeout=TIMEOUT)
