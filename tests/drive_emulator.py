@@ -28,6 +28,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,10 @@ class Item:
     drive_id: str | None  # of the Shared Drive that it lies in
     content: bytes = b""
     trashed: bool = False
+
+    @cached_property
+    def md5(self) -> str:
+        return hashlib.md5(self.content).hexdigest()
 
     @property
     def is_folder(self) -> bool:
@@ -117,7 +122,7 @@ class DriveEmulator:
         self.log: list[Request] = []
         self.refused_hosts: list[str] = []
         self.page_size = 1000  # the most that Drive puts on one page
-        self.patience = 2.0  # seconds to wait for a request's body before hanging up; Google's are not known
+        self.patience = 1.0  # seconds to wait for a request's body before hanging up; Google's are not known
         self.read_only = False
         self.shared_with_service: set[str] = set()  # ids of a user's folders
         self.token_error: tuple[int, str, str] | None = None  # status, code, description
@@ -365,7 +370,7 @@ def describe(item: Item) -> dict[str, Any]:
         answer["driveId"] = item.drive_id
     if not item.is_folder:
         answer["fileSize"] = str(len(item.content))
-        answer["md5Checksum"] = hashlib.md5(item.content).hexdigest()
+        answer["md5Checksum"] = item.md5
     return answer
 
 
