@@ -40,6 +40,7 @@ from cryptography.x509.oid import NameOID
 from oauth2client.client import OAuth2Credentials
 
 HOSTS = ("www.googleapis.com", "oauth2.googleapis.com", "accounts.google.com")
+FOLDER_ID, SHARED_DRIVE = "1team-folder", "1shared-drive"
 FOLDER = "application/vnd.google-apps.folder"
 CLIENT_ID = "1234-team.apps.googleusercontent.com"
 CLIENT_SECRET = "the-teams-secret"
@@ -130,8 +131,9 @@ class DriveEmulator:
         self.refresh_tokens = {"refresh-1"}
         self.codes: set[str] = set()  # authorization codes given out
         self.consent: Literal["grant", "deny", "blocked"] = "grant"
-        self.folder = self._add("team data", "root", FOLDER, drive_id=None).id
-        self.shared_folder = self._add("team data", "shared-drive-1", FOLDER, drive_id="shared-drive-1").id
+        self.folder, self.shared_folder = FOLDER_ID, "1shared-folder"
+        self.items[self.folder] = Item(self.folder, "team data", "root", FOLDER, None)
+        self.items[self.shared_folder] = Item(self.shared_folder, "team data", SHARED_DRIVE, FOLDER, SHARED_DRIVE)
         self._files = tempfile.TemporaryDirectory()
         self._tls = _server_context(Path(self._files.name))
         self._service_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.drive_emulator import CLIENT_ID, CLIENT_SECRET, FOLDER, USER, DriveEmulator
+from tests.drive_emulator import CLIENT_ID, CLIENT_SECRET, FOLDER_ID, DriveEmulator
 
 Result = subprocess.CompletedProcess[str]
 Variables = Mapping[str, str]
@@ -49,6 +50,7 @@ class Machine:
             "DVC_TEST": "1",  # no look for a newer DVC
             "GDRIVE_NON_INTERACTIVE": "1",
             "WANDB_MODE": "disabled",
+            "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.31 otherwise reports to mobile.events.data.microsoft.com
             **{f"GIT_{who}_{key}": value for who in ("AUTHOR", "COMMITTER") for key, value in IDENTITY.items()},
         }
 
@@ -130,15 +132,31 @@ def empty_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         machine = Machine(folder.parent / "home", drive)
         machine.run(folder, "git", "init", "-q", "-b", "main")
         machine.run(folder, "dvc", "init", "-q")
-        machine.run(folder, "dvc", "config", "core.analytics", "false")
-        machine.run(folder, "git", "commit", "-qam", "empty")
+        machine.run(folder, "git", "commit", "-qm", "empty")
     return folder
 
 
-def make_project(template: Path, folder: Path, machine: Machine, drive_folder: str) -> Path:
-    """A copy of the template whose remote is a folder of the emulator's; nobody has signed in yet."""
-    shutil.copytree(template, folder)
-    machine.drive.add_child("dvcstore", drive_folder, FOLDER, USER)
-    machine.run(folder, "dvc", "remote", "add", "-q", "-d", "gdrive", f"gdrive://{drive_folder}/dvcstore")
-    machine.run(folder, "git", "commit", "-qam", "remote")
+@pytest.fixture(scope="session")
+def project_with_data(empty_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with a remote and a folder `data` of four files that is tracked and committed, not pushed, to copy."""
+    folder = tmp_path_factory.mktemp("template-data") / "project"
+    shutil.copytree(empty_project, folder)
+    with DriveEmulator() as drive:
+        machine = Machine(folder.parent / "home", drive)
+        machine.run(folder, "dvc", "remote", "add", "-q", "-d", "gdrive", f"gdrive://{FOLDER_ID}/dvcstore")
+        track(machine, folder, {f"{number}.bin": random_bytes(200_000, number) for number in range(4)})
     return folder
+
+
+def random_bytes(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def track(machine: Machine, folder: Path, files: dict[str, bytes], name: str = "data") -> None:
+    """`dvc add` and commit a folder."""
+    (folder / name).mkdir(exist_ok=True)
+    for path, content in files.items():
+        (folder / name / path).write_bytes(content)
+    machine.run(folder, "dvc", "add", "-q", name)
+    machine.run(folder, "git", "add", "-A")
+    machine.run(folder, "git", "commit", "-qm", f"track {name}")
