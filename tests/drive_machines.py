@@ -3,27 +3,17 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
-from tests.drive_emulator import CLIENT_ID, CLIENT_SECRET, FOLDER_ID, DriveEmulator
+from tests.drive_emulator import CLIENT_ID, CLIENT_SECRET, DriveEmulator
 
 Result = subprocess.CompletedProcess[str]
 Variables = Mapping[str, str]
 NONE: Variables = {}
-
-
-@pytest.fixture
-def drive() -> Iterator[DriveEmulator]:
-    with DriveEmulator() as emulator:
-        yield emulator
-        assert not emulator.refused_hosts, "something asked for a host that is not emulated"
 
 
 class Machine:
@@ -121,31 +111,6 @@ context = ssl.create_default_context(cafile=os.environ["HTTPLIB2_CA_CERTS"])
 handlers = [urllib.request.HTTPSHandler(context=context)]
 urllib.request.build_opener(*handlers).open(sys.argv[1], timeout=20).read()
 """
-
-
-@pytest.fixture(scope="session")
-def empty_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A commit of what `git init` and `dvc init` make, to copy."""
-    folder = tmp_path_factory.mktemp("template") / "project"
-    folder.mkdir()
-    with DriveEmulator() as drive:
-        machine = Machine(folder.parent / "home", drive)
-        machine.run(folder, "git", "init", "-q", "-b", "main")
-        machine.run(folder, "dvc", "init", "-q")
-        machine.run(folder, "git", "commit", "-qm", "empty")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def project_with_data(empty_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with a remote and a folder `data` of four files that is tracked and committed, not pushed, to copy."""
-    folder = tmp_path_factory.mktemp("template-data") / "project"
-    shutil.copytree(empty_project, folder)
-    with DriveEmulator() as drive:
-        machine = Machine(folder.parent / "home", drive)
-        machine.run(folder, "dvc", "remote", "add", "-q", "-d", "gdrive", f"gdrive://{FOLDER_ID}/dvcstore")
-        track(machine, folder, {f"{number}.bin": random_bytes(200_000, number) for number in range(4)})
-    return folder
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:
