@@ -8,7 +8,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup demo test lint format repro release bench bench-realtime report sample lock clean
+.PHONY: help setup demo test lint format repro remote release bench bench-realtime report sample lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ format: setup ## format the code
 repro: setup ## run the pipeline on your own data in data/raw/full
 	@python -m src.datasets.download --check
 	@dvc repro
+
+remote: setup ## set up or check the Google Drive remote: make remote ARGS="--folder ID --client-file FILE"
+	@python -m src.remote $(ARGS)
 
 release: setup ## copy the current model and its card to pretrained/
 	@python -m src.release

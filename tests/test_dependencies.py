@@ -36,6 +36,7 @@ MODULES = {
     "kagglehub": "kagglehub",
     "pydrive2": "pydrive2.fs",
     "markdown-it-py": "markdown_it",
+    "pysocks": "socks",
 }
 # Named in requirements.in only to keep another package's version in bounds.
 BOUNDS_ONLY = {"backports-strenum"}

@@ -1,0 +1,127 @@
+"""The remote in DVC's two configuration files: .dvc/config is shared through Git, .dvc/config.local is not."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.config import Config, ConfigError
+from dvc.exceptions import NotDvcRepoError
+
+from src.errors import UserError
+from src.remote.credentials import Credentials, OAuthClient, ServiceAccount
+
+# DVC does not create the folder that its remote names (`dvc push` ends with "Confirm ... exists"), so we do.
+STORE = "dvcstore"
+SECRETS = (
+    "gdrive_client_id",
+    "gdrive_client_secret",
+    "gdrive_use_service_account",
+    "gdrive_service_account_json_file_path",
+)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What the two files say together."""
+
+    folder: str
+    store: str  # path of DVC's own folder in it
+    credentials: Credentials | None
+
+
+def parse_folder(text: str) -> str:
+    """Id of a folder, from the id itself or from an address such as https://drive.google.com/drive/folders/<id>."""
+    match = re.search(r"/folders/([\w-]+)", text) or re.search(r"[?&]id=([\w-]+)", text)
+    folder = match[1] if match else text.strip()
+    if not re.fullmatch(r"[\w-]{4,}", folder):
+        raise UserError(
+            f"'{text}' is no Drive folder. Open the folder in the browser and copy its address, or the part after "
+            "/folders/."
+        )
+    return folder
+
+
+def open_config() -> Config:
+    try:
+        config = Config.from_cwd()
+        config.load()
+    except NotDvcRepoError:
+        raise UserError("this is no DVC project. Run this in the root of the project, where .dvc is.") from None
+    except ConfigError as error:
+        raise UserError(f"DVC cannot read its configuration: {error}. Mend .dvc/config or .dvc/config.local.") from None
+    return config
+
+
+def read_remote(config: Config, name: str) -> Remote | None:
+    """The configured remote, or None. Raises UserError when that name belongs to another kind of remote."""
+    settings: dict[str, Any] = {}
+    for level in ("repo", "local"):
+        settings.update(config.load_one(level)["remote"].get(name, {}))
+    url = str(settings.get("url", ""))
+    if not url:
+        return None
+    match = re.fullmatch(r"gdrive://([^/]+)/?(.*?)/?", url)
+    if not match:
+        raise UserError(f"the DVC remote '{name}' is {url}, not on Google Drive. Give --name with another name.")
+    credentials: Credentials | None = None
+    path = settings.get("gdrive_service_account_json_file_path")
+    if settings.get("gdrive_use_service_account") and path:
+        credentials = ServiceAccount.from_file(Path(config.files["local"]).parent / path)
+    elif settings.get("gdrive_client_id") and settings.get("gdrive_client_secret"):
+        credentials = OAuthClient(settings["gdrive_client_id"], settings["gdrive_client_secret"])
+    return Remote(match[1], match[2], credentials)
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True)
+
+
+def check_not_in_git(path: Path) -> None:
+    """Raise UserError for a secret that `git add -A` would commit."""
+    path = path.expanduser().resolve()
+    root = _git("rev-parse", "--show-toplevel")
+    if root.returncode or not path.is_relative_to(Path(root.stdout.strip()).resolve()):
+        return
+    if _git("check-ignore", "--quiet", str(path)).returncode:
+        raise UserError(
+            f"{path} is a secret inside the project, and Git does not ignore it: it would be committed. Move it out of "
+            "the project, for example to ~/.config."
+        )
+
+
+def write_remote(config: Config, name: str, url: str, credentials: Credentials, trash_only: bool = False) -> list[str]:
+    """Write what has changed, the secret part first; says what it has done, a line each."""
+    local_file = Path(config.files["local"])
+    if _git("rev-parse", "--git-dir").returncode == 0 and _git("check-ignore", "-q", str(local_file)).returncode:
+        raise UserError(
+            f"Git does not ignore {local_file}, so your secrets could be committed. Add the line /config.local to "
+            ".dvc/.gitignore and run this again."
+        )
+    lines = []
+    local = dict(config.load_one("local")["remote"].get(name, {}))
+    wanted = {key: value for key, value in local.items() if key not in SECRETS} | credentials.settings()
+    if wanted != local:
+        if not local_file.exists():
+            local_file.touch(mode=0o600)
+        local_file.chmod(0o600)
+        # The secret part alone is no valid remote as long as .dvc/config has no url.
+        with config.edit("local", validate=False) as content:
+            content["remote"][name] = wanted
+        lines.append(".dvc/config.local: your credentials, for this clone only; Git ignores it")
+
+    shared = {"url": url, "gdrive_acknowledge_abuse": "true"}
+    if trash_only:
+        shared["gdrive_trash_only"] = "true"  # only managers of a Shared Drive may delete for good
+    repository = config.load_one("repo")
+    before = dict(repository["remote"].get(name, {}))
+    default = repository["core"].get("remote")
+    if before | shared != before or default is None:
+        with config.edit("repo") as content:
+            content["remote"][name] = before | shared
+            content["core"].setdefault("remote", name)
+        lines.append(".dvc/config: the folder, for everybody: git add .dvc/config && git commit")
+    if default not in (None, name):
+        lines.append(f"note: the default remote stays '{default}'; `dvc push -r {name}` uses this one")
+    return lines

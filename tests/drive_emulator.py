@@ -1,0 +1,653 @@
+"""Google Drive's API, version 2, as far as DVC, PyDrive2 and `src.remote` use it: real clients, no internet.
+
+`DriveEmulator` is an HTTP proxy on a free port of 127.0.0.1. It ends TLS for Google's three hosts with a certificate
+of its own and refuses every other host, so that nothing can slip through. A client is led here by
+`DriveEmulator.environment()` alone; no code of the client is touched.
+
+It keeps to what Google documents where a client can tell the difference: ids, several files of one name in a
+folder, listings by page, resumable uploads, Shared Drives, service accounts without storage, tokens that expire. It
+does not know Google's quotas, consent screens or sharing rules; what passes here may still be refused there.
+
+`fail` and `cut` let chosen requests go wrong.
+"""
+
+import base64
+import datetime
+import hashlib
+import http.server
+import json
+import re
+import secrets
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+import time
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
+from oauth2client.client import OAuth2Credentials
+
+HOSTS = ("www.googleapis.com", "oauth2.googleapis.com", "accounts.google.com")
+FOLDER_ID, SHARED_DRIVE = "1team-folder", "1shared-drive"
+FOLDER = "application/vnd.google-apps.folder"
+CLIENT_ID = "1234-team.apps.googleusercontent.com"
+CLIENT_SECRET = "the-teams-secret"
+SERVICE_EMAIL = "ci@team.iam.gserviceaccount.com"
+USER, SERVICE = "user", "service account"
+
+
+@dataclass
+class Item:
+    """A file or folder."""
+
+    id: str
+    title: str
+    parent: str
+    mime_type: str
+    drive_id: str | None  # of the Shared Drive that it lies in
+    content: bytes = b""
+    trashed: bool = False
+
+    @cached_property
+    def md5(self) -> str:
+        return hashlib.md5(self.content).hexdigest()
+
+    @property
+    def is_folder(self) -> bool:
+        return self.mime_type == FOLDER
+
+
+@dataclass
+class Upload:
+    """A resumable upload under way."""
+
+    title: str
+    parent: str
+    mime_type: str
+    received: bytearray = field(default_factory=bytearray)
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next `times` requests that match."""
+
+    method: str
+    path: str  # a regular expression
+    times: int
+    status: int = 0
+    reason: str = ""
+    message: str = ""
+    cut_after: int | None = None  # bytes of the body after which the connection breaks
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line of the log."""
+
+    method: str
+    path: str
+    status: int
+
+
+class DriveError(Exception):
+    """An answer of Google's that says no."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message = status, reason, message
+
+
+class DriveEmulator:
+    """`with DriveEmulator() as drive:` serves until the block ends; `drive.folder` is an empty folder of a user's.
+
+    `drive.shared_folder` lies in a Shared Drive, of which the service account is a member.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.items: dict[str, Item] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.faults: list[Fault] = []
+        self.log: list[Request] = []
+        self.refused_hosts: list[str] = []
+        self.page_size = 1000  # the most that Drive puts on one page
+        self.patience = 1.0  # seconds to wait for a request's body before hanging up; Google's are not known
+        self.read_only = False
+        self.shared_with_service: set[str] = set()  # ids of a user's folders
+        self.token_error: tuple[int, str, str] | None = None  # status, code, description
+        self.access_tokens: dict[str, str] = {}  # token -> who
+        self.refresh_tokens = {"refresh-1"}
+        self.codes: set[str] = set()  # authorization codes given out
+        self.consent: Literal["grant", "deny", "blocked"] = "grant"
+        self.folder, self.shared_folder = FOLDER_ID, "1shared-folder"
+        self.items[self.folder] = Item(self.folder, "team data", "root", FOLDER, None)
+        self.items[self.shared_folder] = Item(self.shared_folder, "team data", SHARED_DRIVE, FOLDER, SHARED_DRIVE)
+        self._files = tempfile.TemporaryDirectory()
+        self._tls = _server_context(Path(self._files.name))
+        self._service_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> "DriveEmulator":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._files.cleanup()
+
+    # What a test sets up
+
+    def environment(self) -> dict[str, str]:
+        """Variables that lead a client here."""
+        proxy = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return {
+            "HTTPS_PROXY": proxy,
+            "https_proxy": proxy,
+            "NO_PROXY": "localhost,127.0.0.1",
+            "no_proxy": "localhost,127.0.0.1",
+            "HTTPLIB2_CA_CERTS": str(Path(self._files.name) / "ca.pem"),
+        }
+
+    def user_credentials(self, expired: bool = False, refresh_token: str = "refresh-1") -> str:
+        """A signed-in user's token in PyDrive2's JSON form."""
+        lifetime = datetime.timedelta(hours=-1 if expired else 1)
+        return OAuth2Credentials(
+            "an-old-token" if expired else self.new_access_token(USER),
+            CLIENT_ID,
+            CLIENT_SECRET,
+            refresh_token,
+            datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + lifetime,
+            "https://oauth2.googleapis.com/token",
+            "DVC",
+            scopes=["https://www.googleapis.com/auth/drive", "https://www.googleapis.com/auth/drive.appdata"],
+        ).to_json()
+
+    def service_credentials(self) -> str:
+        """The key file of a service account, JSON."""
+        key = self._service_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return json.dumps(
+            {
+                "type": "service_account",
+                "project_id": "team",
+                "private_key_id": "key-1",
+                "private_key": key.decode(),
+                "client_email": SERVICE_EMAIL,
+                "client_id": "42",
+                "token_uri": "https://oauth2.googleapis.com/token",
+            }
+        )
+
+    def fail(
+        self, method: str, path: str, status: int, reason: str = "", message: str = "made to fail", times: int = 1
+    ) -> None:
+        """The next `times` requests of that method and path (a regular expression) get an error."""
+        with self.lock:
+            self.faults.append(Fault(method, path, times, status, reason, message))
+
+    def cut(self, method: str, path: str, after: int, times: int = 1) -> None:
+        """The next `times` connections break after so many bytes of the request's or the answer's body."""
+        with self.lock:
+            self.faults.append(Fault(method, path, times, cut_after=after))
+
+    def new_access_token(self, who: str) -> str:
+        token = secrets.token_hex(8)
+        with self.lock:
+            self.access_tokens[token] = who
+        return token
+
+    # What a test looks at
+
+    def count(self, method: str, path: str, status: int | None = None) -> int:
+        """Requests so far whose path matches the regular expression."""
+        with self.lock:
+            return sum(
+                entry.method == method and bool(re.search(path, entry.path)) and status in (None, entry.status)
+                for entry in self.log
+            )
+
+    def files_below(self, folder: str) -> Iterator[tuple[str, Item]]:
+        """Every file that is not in the trash, with its path."""
+        with self.lock:
+            children = [item for item in self.items.values() if item.parent == folder and not item.trashed]
+        for item in children:
+            if item.is_folder:
+                for path, file in self.files_below(item.id):
+                    yield f"{item.title}/{path}", file
+            else:
+                yield item.title, item
+
+    def damaged_objects(self, folder: str) -> list[str]:
+        """Paths of DVC objects whose content is not that of their name."""
+        return [
+            path
+            for path, item in self.files_below(folder)
+            if (match := re.search(r"files/md5/(..)/([0-9a-f]{30})(\.dir)?$", path))
+            and hashlib.md5(item.content).hexdigest() != match[1] + match[2]
+        ]
+
+    def duplicates(self, folder: str) -> list[str]:
+        """Paths that exist more than once, which Drive allows."""
+        return [path for path, times in Counter(path for path, _ in self.files_below(folder)).items() if times > 1]
+
+    # The service
+
+    def _add(self, title: str, parent: str, mime_type: str, drive_id: str | None, content: bytes = b"") -> Item:
+        item = Item("1" + secrets.token_urlsafe(24), title, parent, mime_type, drive_id, content)
+        with self.lock:
+            self.items[item.id] = item
+        return item
+
+    def take_fault(self, method: str, path: str) -> Fault | None:
+        with self.lock:
+            for fault in self.faults:
+                if fault.times and fault.method == method and re.search(fault.path, path):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def item(self, item_id: str, who: str) -> Item:
+        with self.lock:
+            item = self.items.get(item_id)
+        if item is None or (who == SERVICE and item.drive_id is None and not self.is_shared_with_service(item)):
+            raise DriveError(404, "notFound", f"File not found: {item_id}")
+        return item
+
+    def is_shared_with_service(self, item: Item) -> bool:
+        """A user's folder that was shared with the service account's address; what the account made is its own."""
+        return bool(self.shared_with_service & {item.id, item.parent})
+
+    def add_child(self, title: str, parent_id: str, mime_type: str, who: str, content: bytes = b"") -> Item:
+        """Files of one title in one folder are allowed, as in Drive."""
+        self.check_new_child(parent_id, mime_type, who)
+        return self._add(title, parent_id, mime_type, self.items[parent_id].drive_id, content)
+
+    def check_new_child(self, parent_id: str, mime_type: str, who: str) -> None:
+        parent = self.item(parent_id, who)
+        if self.read_only:
+            raise DriveError(
+                403, "insufficientFilePermissions", "The user does not have sufficient permissions for this file."
+            )
+        if who == SERVICE and parent.drive_id is None and mime_type != FOLDER:
+            raise DriveError(
+                403,
+                "storageQuotaExceeded",
+                "Service Accounts do not have storage quota. Leverage shared drives, or use OAuth delegation instead.",
+            )
+
+    def search(self, parameters: dict[str, str], who: str) -> dict[str, Any]:
+        """files.list with the two forms of query that PyDrive2 sends."""
+        query = parameters["q"]
+        rest = re.sub(r"'(?:[^'\\]|\\.)*'", "?", query)
+        if not re.fullmatch(r"\(?trashed=false and \((\? in parents( or )?)+\) and title=\?|"
+                            r"\((\? in parents( or )?)+\) and trashed=false", rest):  # fmt: skip
+            raise DriveError(400, "invalid", f"Invalid query: {query}")
+        parents = set(re.findall(r"'([^']+)' in parents", query))
+        title = re.search(r"title='((?:[^'\\]|\\.)*)'", query)
+        wanted = title and re.sub(r"\\(.)", r"\1", title[1]).lower()  # Drive compares without regard to case
+        drive_id = parameters.get("driveId")
+        if drive_id and parameters.get("corpora") != "drive":
+            raise DriveError(400, "invalid", "driveId without corpora=drive")
+        with self.lock:
+            found = [
+                item
+                for item in self.items.values()
+                if item.parent in parents
+                and not item.trashed
+                and item.drive_id == drive_id
+                and (wanted is None or item.title.lower() == wanted)
+            ]
+        start = int(parameters.get("pageToken") or 0)
+        end = start + min(int(parameters.get("maxResults", 100)), self.page_size)
+        answer: dict[str, Any] = {"kind": "drive#fileList", "items": [describe(item) for item in found[start:end]]}
+        if end < len(found):
+            answer["nextPageToken"] = str(end)
+        return answer
+
+    def grant(self, form: dict[str, str]) -> dict[str, Any]:
+        """The token endpoint."""
+        if self.token_error:
+            raise DriveError(*self.token_error)
+        kind = form.get("grant_type")
+        if kind == "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            self._check_signature(form["assertion"])
+            return {"access_token": self.new_access_token(SERVICE), "expires_in": 3600, "token_type": "Bearer"}
+        if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
+            raise DriveError(401, "invalid_client", "The OAuth client was not found.")
+        if kind == "refresh_token":
+            if form["refresh_token"] not in self.refresh_tokens:
+                raise DriveError(400, "invalid_grant", "Token has been expired or revoked.")
+            return {"access_token": self.new_access_token(USER), "expires_in": 3599, "token_type": "Bearer"}
+        if kind == "authorization_code" and form["code"] in self.codes:
+            with self.lock:
+                self.codes.remove(form["code"])
+                self.refresh_tokens.add("refresh-2")
+            return {
+                "access_token": self.new_access_token(USER),
+                "refresh_token": "refresh-2",
+                "expires_in": 3599,
+                "token_type": "Bearer",
+            }
+        raise DriveError(400, "invalid_grant", "Malformed auth code.")
+
+    def _check_signature(self, assertion: str) -> None:
+        signed, _, signature = assertion.rpartition(".")
+        try:
+            self._service_key.public_key().verify(
+                base64.urlsafe_b64decode(signature + "=="), signed.encode(), padding.PKCS1v15(), hashes.SHA256()
+            )
+        except InvalidSignature:
+            raise DriveError(400, "invalid_grant", "Invalid JWT Signature.") from None
+        claims = json.loads(base64.urlsafe_b64decode(signed.split(".")[1] + "=="))
+        if abs(claims["iat"] - time.time()) > 300:
+            raise DriveError(400, "invalid_grant", "Invalid JWT: iat is not close to the current time")
+
+
+def describe(item: Item) -> dict[str, Any]:
+    """An item as the API shows it."""
+    answer: dict[str, Any] = {
+        "kind": "drive#file",
+        "id": item.id,
+        "title": item.title,
+        "mimeType": item.mime_type,
+        "parents": [{"id": item.parent}],
+        "labels": {"trashed": item.trashed},
+    }
+    if item.drive_id:
+        answer["driveId"] = item.drive_id
+    if not item.is_folder:
+        answer["fileSize"] = str(len(item.content))
+        answer["md5Checksum"] = item.md5
+    return answer
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, drive: DriveEmulator) -> None:
+        self.drive = drive
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed or cut off is no news."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    host = ""
+
+    def do_CONNECT(self) -> None:
+        drive = self.server.drive
+        self.host = self.path.rpartition(":")[0]
+        if self.host not in HOSTS:
+            with drive.lock:
+                drive.refused_hosts.append(self.host)
+            self.send_error(502)
+            return
+        self.send_response_only(200, "Connection established")
+        self.end_headers()
+        self.connection = drive._tls.wrap_socket(self.connection, server_side=True)
+        self.rfile = self.connection.makefile("rb", 1 << 16)
+        self.wfile = _Writer(self.connection)  # type: ignore[assignment]
+        self.close_connection = False
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_POST = do_PUT = do_DELETE = do_GET
+
+    def _answer(self) -> None:
+        drive = self.server.drive
+        fault = drive.take_fault(self.command, self.path)
+        self.connection.settimeout(drive.patience)
+        try:
+            if fault and fault.cut_after is not None and self.command in ("PUT", "POST"):
+                self.rfile.read(fault.cut_after)
+                self._break()
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.connection.settimeout(None)
+            if fault and fault.status:
+                raise DriveError(fault.status, fault.reason, fault.message)
+            self._route(body, fault)
+        except TimeoutError:
+            self._break()
+        except DriveError as error:
+            if self.path.startswith("/token") or self.host == "oauth2.googleapis.com":
+                answer: Any = {"error": error.reason, "error_description": error.message}
+            else:
+                answer = {
+                    "error": {
+                        "code": error.status,
+                        "message": error.message,
+                        "errors": [{"domain": "global", "reason": error.reason, "message": error.message}],
+                    }
+                }
+            self._send(error.status, answer)
+
+    def _route(self, body: bytes, fault: Fault | None) -> None:
+        drive = self.server.drive
+        url = urllib.parse.urlsplit(self.path)
+        parameters = dict(urllib.parse.parse_qsl(url.query))
+        method = self.command
+        if self.host == "oauth2.googleapis.com" and url.path == "/token":
+            self._send(200, drive.grant(dict(urllib.parse.parse_qsl(body.decode()))))
+            return
+        if self.host == "accounts.google.com":
+            self._consent(parameters)
+            return
+        if self.headers.get("X-HTTP-Method-Override") == "GET":  # a query too long for an address
+            method, parameters = "GET", dict(urllib.parse.parse_qsl(body.decode()))
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        who = drive.access_tokens.get(token)
+        if who is None:
+            raise DriveError(401, "authError", "Invalid Credentials")
+        if url.path.startswith("/upload/"):
+            self._upload(method, parameters, body, who)
+        elif url.path == "/drive/v2/files":
+            if method == "GET":
+                self._send(200, drive.search(parameters, who))
+            else:
+                new = json.loads(body)
+                parent = (new.get("parents") or [{"id": "root"}])[0]["id"]
+                item = drive.add_child(new["title"], parent, new.get("mimeType", "application/octet-stream"), who)
+                self._send(200, describe(item))
+        elif match := re.fullmatch(r"/drive/v2/files/([^/]+)(/trash)?", url.path):
+            self._file(method, match, parameters, who, fault)
+        else:
+            raise DriveError(404, "notFound", f"{method} {self.path} is not emulated")
+
+    def _file(
+        self, method: str, match: re.Match[str], parameters: dict[str, str], who: str, fault: Fault | None
+    ) -> None:
+        drive = self.server.drive
+        item = drive.item(match[1], who)
+        if method == "GET" and parameters.get("alt") == "media":
+            self._send_content(item, fault)
+        elif method == "GET":
+            self._send(200, describe(item))
+        elif match[2]:
+            item.trashed = True
+            self._send(200, describe(item))
+        elif method == "DELETE":
+            with drive.lock:
+                drive.items.pop(item.id, None)
+            self._send(204, None)
+
+    def _upload(self, method: str, parameters: dict[str, str], body: bytes, who: str) -> None:
+        drive = self.server.drive
+        if method == "POST":
+            new = json.loads(body)
+            parent = (new.get("parents") or [{"id": "root"}])[0]["id"]
+            mime_type = new.get("mimeType", "application/octet-stream")
+            drive.check_new_child(parent, mime_type, who)
+            upload_id = secrets.token_urlsafe(16)
+            with drive.lock:
+                drive.uploads[upload_id] = Upload(new["title"], parent, mime_type)
+            query = f"uploadType=resumable&upload_id={upload_id}"
+            self._send(200, None, {"Location": f"https://{HOSTS[0]}/upload/drive/v2/files?{query}"})
+            return
+        upload = drive.uploads.get(parameters.get("upload_id", ""))
+        if upload is None:
+            raise DriveError(404, "notFound", "no such upload")
+        place = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)", self.headers.get("Content-Range") or "")
+        total = int(place[3]) if place else len(body)
+        if (
+            place
+            and place[1]
+            and (int(place[1]), int(place[2]) + 1)
+            != (
+                len(upload.received),
+                len(upload.received) + len(body),
+            )
+        ):
+            raise DriveError(400, "badRequest", f"{place[0]}: {len(upload.received)} bytes are here")
+        upload.received += body
+        if len(upload.received) < total:
+            here = {"Range": f"bytes=0-{len(upload.received) - 1}"} if upload.received else {}
+            self._send(308, None, here)
+            return
+        with drive.lock:
+            drive.uploads.pop(parameters["upload_id"])
+        self._send(
+            200, describe(drive.add_child(upload.title, upload.parent, upload.mime_type, who, bytes(upload.received)))
+        )
+
+    def _send_content(self, item: Item, fault: Fault | None) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+        start, end, total = 0, len(item.content), len(item.content)
+        if wanted:
+            start, end = int(wanted[1]), min(int(wanted[2]) + 1, total)
+            if start >= total:
+                self._send(416, None, {"Content-Range": f"bytes */{total}"})
+                return
+        body = item.content[start:end]
+        self._log(206 if wanted else 200)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{total}")
+        self.end_headers()
+        if fault and fault.cut_after is not None:
+            self.wfile.write(body[: fault.cut_after])
+            self._break()
+            return
+        self.wfile.write(body)
+
+    def _consent(self, parameters: dict[str, str]) -> None:
+        """The page on which a person clicks "Allow"; here a visit is the click."""
+        drive = self.server.drive
+        if drive.consent == "blocked":
+            self._send(200, {"page": "This app is blocked"})
+            return
+        if drive.consent == "grant":
+            code = secrets.token_hex(4)
+            with drive.lock:
+                drive.codes.add(code)
+            query = f"code={code}"
+        else:
+            query = "error=access_denied"
+        self._send(302, None, {"Location": f"{parameters['redirect_uri']}?{query}"})
+
+    def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+        self._log(status)
+        body = b"" if answer is None else json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json; charset=UTF-8", **(headers or {})}.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _break(self) -> None:
+        """End the connection as a lost network does: no farewell of TLS or of HTTP."""
+        self._log(0)
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        socket.close(self.connection.detach())
+
+    def _log(self, status: int) -> None:
+        drive = self.server.drive
+        with drive.lock:
+            drive.log.append(Request(self.command, self.path, status))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Writer:
+    """Writes to the TLS socket at once; BaseHTTPRequestHandler wants `flush` too."""
+
+    closed = False
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def write(self, content: bytes) -> int:
+        self._connection.sendall(content)
+        return len(content)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _server_context(folder: Path) -> ssl.SSLContext:
+    """A throw-away authority in `folder/ca.pem` and a certificate of its for Google's hosts."""
+    authority_key, server_key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+    authority = (
+        _certificate("emulator authority", authority_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    server = (
+        _certificate("emulator", server_key)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in HOSTS]), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(authority.public_bytes(pem))
+    (folder / "server.pem").write_bytes(
+        server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + server.public_bytes(pem)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context
+
+
+def _certificate(name: str, key: rsa.RSAPrivateKey) -> x509.CertificateBuilder:
+    """Not signed yet; its issuer is the emulator's authority."""
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emulator authority")]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+    )

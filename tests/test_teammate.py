@@ -1,0 +1,149 @@
+"""A teammate's first hour, command by command: the real pipeline on the bundled sample, the emulator for Google Drive.
+
+Takes about two minutes. One project lives through all tests, which are run in the order they stand here: somebody
+has pushed a trained state; a teammate clones and tries something; another one trains without any raw data.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.drive_emulator import DriveEmulator
+from tests.drive_machines import Machine
+
+SETTINGS = (
+    "dataset=sample", "split.copy_similarity=0.95", "train.backbone=cnn", "train.epochs=1", "train.batch_size=32",
+    "evaluate.bootstrap_samples=100",
+)  # fmt: skip
+STAGE = "Running stage"
+
+
+@dataclass
+class Team:
+    """Who set the project up, and what the others do on computers of their own (one home folder serves all)."""
+
+    machine: Machine
+    owner: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.owner.parent
+
+    def run(self, folder: Path, command: str, expect: int | None = 0) -> str:
+        """Output of a command line whose words hold no spaces."""
+        result = self.machine.run(folder, *command.split(), expect=expect, timeout=600)
+        return result.stdout + result.stderr
+
+    def clone(self, name: str) -> Path:
+        """Clone from Git and set the remote up, as docs/google-drive.md says."""
+        target = self.folder / name
+        self.run(self.folder, f"git clone -q owner {name}")
+        self.machine.run_remote(target, "--client-file", self.machine.client_file())
+        return target
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """The owner has run the pipeline on the sample, committed the results and pushed the data."""
+    folder = tmp_path_factory.mktemp("team")
+    owner = folder / "owner"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+        # The data sets of the published run lie on no remote of this team.
+        if name and (ROOT / name).is_file() and not name.startswith("data/raw/full/"):
+            (owner / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, owner / name)
+    with DriveEmulator() as drive:
+        machine = Machine(folder / "home", drive)
+        machine.save_token(drive.user_credentials())
+        team = Team(machine, owner)
+        team.run(owner, "git init -q -b main")
+        team.run(owner, "git add -A")
+        team.run(owner, "git commit -qm project")
+        machine.run_remote(owner, "--folder", drive.folder, "--client-file", machine.client_file())
+        team.run(owner, "dvc exp run --name sample " + " ".join(f"-S {setting}" for setting in SETTINGS))
+        team.run(owner, "git add -A")
+        team.run(owner, "git commit -qm sample")
+        team.run(owner, "dvc push")
+        yield team
+        assert drive.damaged_objects(drive.folder) == []
+        assert not drive.refused_hosts
+
+
+@pytest.fixture(scope="module")
+def teammate(team: Team) -> Path:
+    return team.clone("teammate")
+
+
+def test_clone_and_pull(team: Team, teammate: Path) -> None:
+    assert not (teammate / "models/export").exists()
+    team.run(teammate, "dvc pull")
+    name = "models/export/model.onnx"
+    assert (teammate / name).read_bytes() == (team.owner / name).read_bytes()
+    assert STAGE not in team.run(teammate, "dvc repro")
+    assert "No changes." in team.run(teammate, "dvc data status")
+
+
+def test_change_a_parameter_and_compare(team: Team, teammate: Path) -> None:
+    output = team.run(teammate, "dvc exp run --name warmer -S train.dropout=0.4 -S train.learning_rate=0.01")
+    assert f"{STAGE} 'train'" in output
+    assert f"{STAGE} 'split'" not in output
+    assert "warmer" in team.run(teammate, "dvc exp show --csv")
+    changed = json.loads(team.run(teammate, "dvc metrics diff --json"))
+    assert "metrics/evaluate.json" in changed
+    team.run(teammate, "dvc plots diff -o build/plots")
+    assert "<html" in (teammate / "build/plots/index.html").read_text().lower()
+
+
+def test_make_a_branch_of_it_and_push(team: Team, teammate: Path) -> None:
+    team.run(teammate, "dvc exp branch warmer try-warmer")
+    assert "try-warmer" in team.run(teammate, "git branch")
+    team.run(teammate, "dvc push")
+    assert "in sync" in team.run(teammate, "dvc status -c")
+    team.run(teammate, "git push -q origin try-warmer")
+    team.run(team.owner, "git checkout -q try-warmer")
+    team.run(team.owner, "dvc pull")
+    name = "models/export/model.onnx"
+    assert (team.owner / name).read_bytes() == (teammate / name).read_bytes()
+    assert "No changes." in team.run(team.owner, "dvc data status")
+    team.run(team.owner, "git checkout -q main")
+
+
+def test_train_without_raw_data(team: Team) -> None:
+    """The sample is in Git; without it the clone is like one of a project whose raw data is elsewhere."""
+    folder = team.clone("light")
+    team.run(folder, "git rm -rq --cached data/raw/sample")
+    team.run(folder, "git commit -qm no-raw-data")
+    shutil.rmtree(folder / "data/raw/sample")
+    params = folder / "params.yaml"
+    text = params.read_text()
+    changed = text.replace("label_smoothing: 0.1", "label_smoothing: 0.05")
+    assert changed != text
+    params.write_text(changed)
+    output = team.run(folder, "dvc repro --pull --allow-missing")
+    for stage in ("train", "export", "evaluate"):
+        assert f"{STAGE} '{stage}'" in output
+    for stage in ("ingest_fer2013", "ingest_expw", "crop", "split", "undersample", "smote"):
+        assert f"{STAGE} '{stage}'" not in output
+    assert not (folder / "data/raw/sample").exists()
+    assert not os.path.lexists(folder / "data/interim/fer2013"), "data that training does not need was fetched"
+    team.run(folder, "git add -A")
+    team.run(folder, "git commit -qm smoothing")
+    team.run(folder, "dvc push")
+    status = team.run(folder, "dvc data status")
+    assert "uncommitted changes" not in status
+    assert "committed changes" not in status
+
+    team.run(team.folder, "git clone -q light reader")
+    team.machine.run_remote(team.folder / "reader", "--client-file", team.machine.client_file())
+    team.run(team.folder / "reader", "dvc pull export")
+    name = "models/export/model.onnx"
+    assert (team.folder / "reader" / name).read_bytes() == (folder / name).read_bytes()
+    assert (folder / name).read_bytes() != (team.owner / name).read_bytes()
