@@ -8,6 +8,7 @@ metadata format keeps associated files.
 
 import dataclasses
 import json
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ import numpy as np
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
+
+# ONNX Runtime 1.31 can send usage events; read when its library is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 RELEASED_MODEL = Path(__file__).resolve().parents[1] / "pretrained/model.onnx"
 METADATA_KEY = "facial_expression"
@@ -102,6 +106,7 @@ class _OnnxRuntime:
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

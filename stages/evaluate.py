@@ -8,10 +8,8 @@ Run: `dvc repro evaluate`, or `python -m stages.evaluate` from the repository ro
 """
 
 import os
+from importlib.metadata import version
 from pathlib import Path
-
-import numpy
-import onnxruntime
 
 from src.classifier import Classifier
 from src.errors import run_program
@@ -60,7 +58,7 @@ def main() -> None:
         protocol=params.split.protocol,
         copies_removed=params.split.remove_copies,
         fer2013_note=report.read_data_note(Path("data/raw", params.dataset), "fer2013"),
-        environment=f"ONNX Runtime {onnxruntime.__version__} and NumPy {numpy.__version__}, CPU",
+        environment=f"ONNX Runtime {version('onnxruntime')} and NumPy {version('numpy')}, CPU",
     )
     with replace_file("models/model_card.md") as partial:
         partial.write_text(render_model_card(card), encoding="utf-8")
