@@ -1,6 +1,6 @@
 """A teammate's first hour, command by command: the real pipeline on the bundled sample, the emulator for Google Drive.
 
-Takes about two minutes. One project lives through all tests, which are run in the order they stand here: somebody
+Takes two to four minutes. One project lives through all tests, which are run in the order they stand here: somebody
 has pushed a trained state; a teammate clones and tries something; another one trains without any raw data.
 """
 
