@@ -10,7 +10,7 @@ and removing a file of a few bytes. Only then are the folder written to .dvc/con
 secrets to .dvc/config.local, which Git ignores.
 
 In CI put a service account's key, or the token file of somebody who has signed in, into the variable
-GDRIVE_CREDENTIALS_DATA, and run `python -m src.remote` without options. Takes about 10 s plus the time in the browser.
+GDRIVE_CREDENTIALS_DATA, and run `python -m src.remote` without options.
 """
 
 import argparse
