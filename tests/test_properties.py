@@ -260,6 +260,10 @@ def test_no_copy_straddles(data: st.DataObject, seed: int, protocol: Any, remove
 # --- undersampling ---
 
 
+def _named_counts(codes: np.ndarray) -> dict[str, int]:
+    return {EXPRESSIONS[code]: int((codes == code).sum()) for code in np.unique(codes)}
+
+
 @examples(150)
 @given(
     targets=st.lists(st.integers(0, NUM_CLASSES - 1), min_size=1, max_size=300),
@@ -269,6 +273,11 @@ def test_no_copy_straddles(data: st.DataObject, seed: int, protocol: Any, remove
 def test_undersampling_counts_order_and_seed(targets: list[int], fractions: dict[str, float], seed: int) -> None:
     assume(len(set(targets)) > 1)  # the split stage makes sure of all seven
     codes = np.array(targets, np.int64)
+    left = {name: count - round(count * fractions.get(name, 0.0)) for name, count in _named_counts(codes).items()}
+    if 0 in left.values():
+        with pytest.raises(UserError, match="leaves none"):
+            undersample(codes, fractions, seed)
+        return
     rows = undersample(codes, fractions, seed)
     counts, kept = np.bincount(codes, minlength=NUM_CLASSES), np.bincount(codes[rows], minlength=NUM_CLASSES)
     for code, name in enumerate(EXPRESSIONS):
