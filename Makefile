@@ -27,7 +27,7 @@ demo: setup ## run the whole pipeline on the bundled sample, results in build/de
 	@python -m src.demo
 
 test: setup ## run the tests
-	@python -m pytest -q -n 2 --dist loadfile
+	@python -m pytest -q -n 3 --dist loadfile
 
 lint: setup ## check style, formatting and types
 	@ruff check . && ruff format --check . && mypy

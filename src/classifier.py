@@ -22,6 +22,8 @@ from src.expressions import EXPRESSIONS
 # ONNX Runtime 1.31 can send usage events; read when its library is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# Other exports of the same network, by their key in metrics; each where export.<key> is true.
+VARIANTS = {"int8": "model.int8.onnx", "multiview": "model.multiview.onnx"}
 RELEASED_MODEL = Path(__file__).resolve().parents[1] / "pretrained/model.onnx"
 METADATA_KEY = "facial_expression"
 METADATA_FILE = "facial_expression.json"

@@ -17,6 +17,7 @@ import numpy as np
 
 from src.datasets.sample import draw_clip
 from src.errors import UserError, run_program
+from src.experiments import experiment_commits
 from src.storage import replace_directory
 
 EXPERIMENT = "demo"
@@ -29,26 +30,18 @@ SETTINGS = (
     "dataset=sample",
     "split.copy_similarity=0.95",
     "train.batch_size=32",
+    "train.teacher_epochs=0",
     "train.epochs=12",
     "train.learning_rate=0.03",
 )
 
 
-def _run(*command: str, quiet: bool = False) -> str:
-    """Run a command; its output is shown as it comes, or returned with `quiet`. Raises UserError on failure."""
+def _run(*command: str) -> None:
+    """Run a command; its output is shown as it comes. Raises UserError on failure."""
     environment = {**os.environ, "WANDB_MODE": "disabled", "TQDM_MININTERVAL": "1"}
-    result = subprocess.run(command, text=True, env=environment, stdout=subprocess.PIPE if quiet else None)
+    result = subprocess.run(command, env=environment)
     if result.returncode:
         raise UserError(f"`{' '.join(command)}` failed with exit code {result.returncode}; its message is above.")
-    return result.stdout or ""
-
-
-def _experiment_revision() -> str | None:
-    for line in _run("git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps", quiet=True).splitlines():
-        revision, name = line.split()
-        if name.endswith(f"/{EXPERIMENT}"):
-            return revision
-    return None
 
 
 def _collect(revision: str) -> None:
@@ -58,6 +51,8 @@ def _collect(revision: str) -> None:
         subprocess.run(["tar", "-x", "-C", str(partial)], input=archive.stdout, check=True)
         (partial / "models").mkdir()
         shutil.rmtree(partial / "plots/faces", ignore_errors=True)  # Git knows its .gitignore only
+        shutil.rmtree(partial / "plots/leaderboard", ignore_errors=True)  # of the real data
+        (partial / "metrics/leaderboard.csv").unlink(missing_ok=True)
         for path in ("models/export", "models/model_card.md", "plots/faces"):
             _run("dvc", "get", "-q", ".", path, "--rev", revision, "-o", str(partial / path), "--force")
 
@@ -90,11 +85,11 @@ def _recognize_clip() -> None:
 def main() -> None:
     if not shutil.which("dvc"):
         raise UserError("`dvc` is not on PATH. Run `make demo`, which uses the project's own .venv.")
-    if _experiment_revision():
+    if EXPERIMENT in experiment_commits():
         _run("dvc", "exp", "remove", "-q", EXPERIMENT)
     settings = [word for setting in SETTINGS for word in ("-S", setting)]
     _run("dvc", "exp", "run", "--temp", "--name", EXPERIMENT, *settings)
-    revision = _experiment_revision()
+    revision = experiment_commits().get(EXPERIMENT)
     if revision is None:
         raise UserError("The experiment left no result. Run `dvc exp run --temp -S dataset=sample` to see why.")
     _collect(revision)

@@ -101,6 +101,8 @@ class TrainParams:
     head_units: int | Auto = _within(0, 8192)
     dropout: float | Auto = _within(0, 1, open_high=True)
     frozen_epochs: int = _at_least(0)
+    teacher_epochs: int = _at_least(0)
+    teacher_weight: float = _within(0, 1)
     epochs: int = _at_least(1)
     batch_size: int = _within(1, 65536)
     optimizer: Literal["sgd", "adam"]
@@ -111,9 +113,9 @@ class TrainParams:
     warmup_fraction: float = _within(0, 1, open_high=True)
     weight_decay: float = _within(0, 1)
     label_smoothing: float = _within(0, 1, open_high=True)
-    class_weights: Literal["none", "balanced"]
+    class_weights: Literal["none", "square_root", "balanced"]
     mixup: float = _within(0, 10)
-    monitor: Literal["val_accuracy", "val_loss"]
+    monitor: Literal["val_accuracy", "val_loss", "last"]
     early_stopping: int = _at_least(0)
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     augmentation: AugmentationParams
@@ -125,6 +127,7 @@ class TrainParams:
 class ExportParams:
     uncertain_below: float = _within(0, 1)
     int8: bool
+    multiview: bool
     parity_faces: int = _within(1, 100_000)
 
 

@@ -7,13 +7,14 @@ it is a model of the drawn sample.
 import shutil
 from pathlib import Path
 
+from src.classifier import VARIANTS
 from src.errors import UserError, run_program
 from src.params import load_params
 from src.storage import replace_directory
 
 MAX_BYTES = 12_000_000
 FILES = ("export/model.onnx", "export/model.tflite", "model_card.md")
-OPTIONAL_FILES = ("export/model.int8.onnx",)  # with export.int8
+OPTIONAL_FILES = tuple(f"export/{name}" for name in VARIANTS.values())
 
 
 def release(models: Path, pretrained: Path) -> None:

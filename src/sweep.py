@@ -23,6 +23,7 @@ import yaml
 from tqdm import tqdm
 
 from src.errors import UserError, run_program
+from src.experiments import experiment_commits
 from src.params import load_params, parse_params
 from src.storage import replace_file
 
@@ -129,16 +130,7 @@ def wait(experiments: list[Experiment], jobs: int) -> dict[str, str]:
 
 def table(ended: dict[str, str]) -> str:
     """Validation figures, the best first; of the failed ones what went wrong."""
-    revisions = {
-        name.rpartition("/")[2]: revision
-        for revision, name in (
-            line.split()
-            for line in subprocess.run(
-                ["git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"],
-                capture_output=True, text=True, check=True,
-            ).stdout.splitlines()
-        )
-    }  # fmt: skip
+    revisions = experiment_commits()
     rows, failed = [], []
     for name, status in ended.items():
         shown = subprocess.run(

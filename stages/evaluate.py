@@ -1,7 +1,7 @@
 """Score the exported model on the test and validation faces, draw the plots, write the model card.
 
 In: models/export/, data/processed/split/{validation,test}, plots/history.csv, plots/class_distribution/.
-The 8-bit variant is scored beside it, where there is one.
+The 8-bit and the multi-view variant are scored beside it, where they are.
 Out: metrics/evaluate.json, plots/*.{csv,png}, plots/faces/mistakes.png, models/model_card.md.
 Run: `dvc repro evaluate`, or `python -m stages.evaluate` from the repository root: about 15 s for 7,000 faces on
 2 CPU cores with the default network, ending in a table of the headline figures.
@@ -11,7 +11,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-from src.classifier import Classifier
+from src.classifier import VARIANTS, Classifier
 from src.errors import run_program
 from src.evaluation import plots, report
 from src.evaluation.metrics import ScoringRules
@@ -20,7 +20,6 @@ from src.params import load_params
 from src.storage import replace_file, write_json
 
 EXPORT = Path("models/export")
-INT8 = EXPORT / "model.int8.onnx"
 SPLIT = Path("data/processed/split")
 PLOTS = Path("plots")
 
@@ -40,9 +39,10 @@ def main() -> None:
     test = report.score_split(classifier, SPLIT / "test")
 
     figures = report.evaluation_figures(test, validation, rules)
-    if INT8.is_file():
-        small = Classifier(INT8, threads=os.cpu_count() or 1)
-        figures["int8"] = report.variant_figures(small, test, validation, rules)
+    for key, name in VARIANTS.items():
+        if (EXPORT / name).is_file():
+            variant = Classifier(EXPORT / name, threads=os.cpu_count() or 1)
+            figures[key] = report.variant_figures(variant, test, validation, rules)
     report.write_plot_tables(PLOTS, test, rules)
     report.draw_test_plots(PLOTS, test, rules, figures["test"]["all"]["ece"])
     report.draw_mistakes(PLOTS / "faces/mistakes.png", test, params.evaluate.mistakes)

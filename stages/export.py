@@ -1,13 +1,14 @@
-"""Export the trained network as ONNX and LiteRT, prove that both agree with Keras, and make an 8-bit variant.
+"""Export the trained network as ONNX and LiteRT, prove that both agree with Keras, and make the two variants.
 
-Reads models/train, data/processed/split/validation (parity, accuracy of the 8-bit variant) and data/processed/smote
-(its ranges). Writes models/export/{model.onnx,model.tflite,model.int8.onnx} and metrics/export.json.
+Reads models/train, data/processed/split/validation (parity, accuracy of the variants, temperature of the multi-view
+one) and data/processed/smote (ranges of the 8-bit one). Writes models/export/{model.onnx,model.tflite,model.int8.onnx,
+model.multiview.onnx} and metrics/export.json.
 Run: `python -m stages.export`; about a minute.
 """
 
 from src.errors import run_program
 from src.faceset import FaceSet
-from src.network.exporting import export_model, export_quantized
+from src.network.exporting import export_model, export_multiview, export_quantized
 from src.network.saving import load_trained
 from src.params import load_params
 from src.storage import replace_directory, write_json
@@ -15,14 +16,24 @@ from src.storage import replace_directory, write_json
 
 def main() -> None:
     params = load_params()
+    margin, uncertain_below = params.crop.margin, params.export.uncertain_below
     trained = load_trained("models/train")
     validation = FaceSet.load("data/processed/split/validation")
     faces = validation.images[: params.export.parity_faces]
     with replace_directory("models/export") as partial:
-        report = export_model(trained, faces, params.crop.margin, params.export.uncertain_below, partial)
+        report = export_model(trained, faces, margin, uncertain_below, partial)
         if params.export.int8:
             train = FaceSet.load("data/processed/smote")
             report["int8"] = export_quantized(partial / "model.onnx", train, validation)
+        if params.export.multiview:
+            report["multiview"] = export_multiview(
+                trained,
+                validation,
+                params.crop.margin,
+                params.export.uncertain_below,
+                params.export.parity_faces,
+                partial,
+            )
     write_json("metrics/export.json", report)
 
 

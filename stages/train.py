@@ -5,9 +5,11 @@ network.json), metrics/train.json and plots/history.csv.
 Run: `python -m stages.train`; about 100 s an epoch for the default network and 28,000 faces on two cores.
 """
 
+from pathlib import Path
+
 from src.errors import run_program
 from src.faceset import FaceSet
-from src.network.checkpoints import STATE_ROOT, remove_state, state_key
+from src.network.checkpoints import remove_state, state_key, state_root
 from src.network.saving import save_trained, write_history
 from src.network.tracking import Tracker
 from src.network.training import train_network
@@ -21,16 +23,17 @@ def main() -> None:
     inputs = ("data/processed/smote", "data/processed/split/validation")
     train, validation = (FaceSet.load(path) for path in inputs)
     key, config = state_key(inputs, params.train)
+    state = state_root(Path.cwd()) / key
     tracker = Tracker(config, run_id=key)
     if params.train.log_images:
         tracker.log_sheet(draw_sheet(list(train.images[:48]), list(train.labels["expression"][:48]), 12, 96))
-    trained = train_network(train, validation, params.train, STATE_ROOT / key, tracker)
+    trained = train_network(train, validation, params.train, state, tracker)
     save_trained("models/train", trained)
     write_history("plots/history.csv", trained.history)
     write_json("metrics/train.json", {**trained.report, "run": key})
     tracker.log_confusion(validation.targets, trained.predicted)
     tracker.finish(trained.report)
-    remove_state(STATE_ROOT / key)
+    remove_state(state)
 
 
 if __name__ == "__main__":

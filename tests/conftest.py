@@ -19,6 +19,13 @@ Mount = Callable[[str, str], None]
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
+# Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
+LONGEST = ("network", "teammate", "remote", "kill", "end_to_end", "realtime_program", "sweep", "tracking", "bad_input")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(autouse=True)

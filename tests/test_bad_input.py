@@ -22,7 +22,7 @@ from tests.raw_data import contents, write_files
 RunStage = Callable[..., subprocess.CompletedProcess[str]]
 
 # A run far too short to learn anything; batch_size is given so that an epoch has several steps.
-SHORT: dict[str, Any] = {"backbone": "cnn", "epochs": 1, "batch_size": 16}
+SHORT: dict[str, Any] = {"backbone": "cnn", "teacher_epochs": 0, "epochs": 1, "batch_size": 16}
 INPUTS = {
     "split": ("data/interim/faces",),
     "undersample": ("data/processed/split/train",),
@@ -197,9 +197,9 @@ def test_full_disk(tmp_path: Path, run_stage: RunStage, mount: Mount, stage: str
     )
 
 
-@pytest.mark.parametrize("free", ["2600k", "4700k", "6800k"], ids=["onnx", "litert", "int8"])
+@pytest.mark.parametrize("free", ["2600k", "4700k", "6800k", "8500k"], ids=["onnx", "litert", "int8", "multiview"])
 def test_full_disk_while_exporting(tmp_path: Path, run_stage: RunStage, mount: Mount, free: str) -> None:
-    """The network takes 2.2 MB of the disk, each 32-bit file 2.2 MB, the 8-bit one .6 MB."""
+    """The network takes 2.2 MB of the disk, each 32-bit file 2.2 MB, the 8-bit one .6 MB; in this order."""
     mount("models", f"size={free}")
     prepare(tmp_path, "export")
     random_network(tmp_path / "models/train")

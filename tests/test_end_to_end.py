@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.classifier import Classifier
+from src.classifier import VARIANTS, Classifier
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from tests.conftest import copy_of_project, run_in
 
-ONE_EPOCH = ("train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95", "evaluate.bootstrap_samples=100")
+ONE_EPOCH = (
+    "train.teacher_epochs=0", "train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95",
+    "evaluate.bootstrap_samples=100",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +83,22 @@ def test_metrics_are_those_of_the_exported_model(results: Path) -> None:
     assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
 
 
-def test_the_8_bit_variant_has_its_accuracy_beside_it(results: Path) -> None:
+@pytest.mark.parametrize("key", VARIANTS)
+def test_a_variant_has_its_accuracy_beside_it(results: Path, key: str) -> None:
     test = FaceSet.load(results / "data/processed/split/test")
     answers = [
         Classifier(results / "models/export" / name).predict(np.asarray(test.images)).argmax(1)
-        for name in ("model.onnx", "model.int8.onnx")
+        for name in ("model.onnx", VARIANTS[key])
     ]
-    figures = json.loads((results / "metrics/evaluate.json").read_text())["int8"]
+    figures = json.loads((results / "metrics/evaluate.json").read_text())[key]
     assert figures["test"]["all"]["accuracy"] == pytest.approx((answers[1] == test.targets).mean(), abs=1e-5)
     assert figures["test"]["all"]["same_answer"] == pytest.approx((answers[0] == answers[1]).mean(), abs=1e-5)
-    export = json.loads((results / "metrics/export.json").read_text())["int8"]
+    export = json.loads((results / "metrics/export.json").read_text())[key]
     assert export["validation_accuracy"] == figures["validation"]["all"]["accuracy"]
-    assert export["bytes"] < (results / "models/export/model.onnx").stat().st_size / 2
-    assert "model.int8.onnx" in (results / "models/model_card.md").read_text()
+    whole = (results / "models/export/model.onnx").stat().st_size
+    low, high = {"int8": (0.1, 0.5), "multiview": (0.95, 1.05)}[key]
+    assert whole * low < export["bytes"] < whole * high
+    assert VARIANTS[key] in (results / "models/model_card.md").read_text()
 
 
 def test_history_has_one_row_per_epoch(results: Path) -> None:

@@ -38,6 +38,7 @@ CHANGES = {
     "undersample.policy": "reference",
     "smote.enabled": True,
     "train.backbone": "cnn",
+    "train.teacher_epochs": 0,
     "train.epochs": 6,
     "train.batch_size": 32,
     "evaluate.bootstrap_samples": 100,

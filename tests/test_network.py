@@ -8,22 +8,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import resnet
 from scipy.special import softmax
 
+from src.classifier import Classifier
 from src.errors import UserError
 from src.faceset import FaceSet
 from src.network.augmentation import FaceAugmentation
-from src.network.backbones import build_network, resolve_spec, split_view
-from src.network.checkpoints import load_state
-from src.network.exporting import build_classifier, export_model
+from src.network.backbones import APPLICATIONS, build_network, resolve_spec, split_view
+from src.network.checkpoints import load_state, state_root
+from src.network.exporting import build_classifier, build_multiview, export_model, export_multiview
 from src.network.saving import TrainedNetwork, load_trained, save_trained
 from src.network.temperature import fit_temperature
 from src.network.tracking import Tracker
-from src.network.training import FaceBatches, TrainingRun, plan_phases, train_network
+from src.network.training import FaceBatches, TrainingRun, _kept_epoch, plan_phases, train_network
 from src.network.weights import load_initial_weights, resolve_weights, write_weights
 from src.params import AugmentationParams, TrainParams, load_params
 from tests.conftest import ROOT, random_faces
@@ -33,8 +36,9 @@ OFF = AugmentationParams(rotation=0, shift=0, zoom=0, flip=False, brightness=0, 
 
 
 def _params(**changes: object) -> TrainParams:
-    """The committed parameters, made short: one epoch of the small cnn."""
-    base = {"backbone": "cnn", "epochs": 1, "frozen_epochs": 1, "batch_size": 16, "learning_rate": 0.01}
+    """The committed parameters, made short and plain: one epoch of the small cnn."""
+    short = {"backbone": "cnn", "epochs": 1, "frozen_epochs": 1, "batch_size": 16, "learning_rate": 0.01}
+    base = {**short, "teacher_epochs": 0, "mixup": 0.0, "class_weights": "none"}
     return dataclasses.replace(load_params(ROOT / "params.yaml").train, **{**base, **changes})  # type: ignore[arg-type]
 
 
@@ -124,20 +128,23 @@ def test_flip_mirrors_about_half_of_the_faces_exactly() -> None:
     assert 0.3 < mirrored.mean() < 0.7
 
 
-def test_batches_cover_the_set_and_balance_the_classes() -> None:
+@pytest.mark.parametrize(("policy", "power"), [("none", 1.0), ("square_root", 0.5), ("balanced", 0.0)])
+def test_batches_cover_the_set_and_weigh_the_classes(policy: str, power: float) -> None:
     faces = random_faces(8).select(np.r_[0:8, 8:10, 16:56])
-    batches = FaceBatches(faces, _params(batch_size=5, class_weights="balanced"), (1,))
+    batches = FaceBatches(faces, _params(batch_size=5, class_weights=policy), (1,))
     targets = np.concatenate([batches[i][1] for i in range(len(batches))]).argmax(1)
     weights = np.concatenate([batches[i][2] for i in range(len(batches))])
     np.testing.assert_array_equal(np.bincount(targets), np.bincount(faces.targets))
     totals = np.bincount(targets, weights)
-    np.testing.assert_allclose(totals, totals[0], rtol=1e-5)
+    np.testing.assert_allclose(totals / totals[0], (np.bincount(targets) / 8) ** power, rtol=1e-5)
+    assert weights.mean() == pytest.approx(1)
 
 
 def test_mixup_blends_faces_and_targets_alike() -> None:
     batches = FaceBatches(random_faces(8), _params(mixup=0.4), (1,))
     faces, targets, _ = batches[0]
     np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    assert len(np.unique(targets.max(1).round(5))) > 4  # a share of its own for each face
     # random_faces: mean grey = 29.5 + 25 * class, so the mean of a blend follows its targets.
     np.testing.assert_allclose(faces.mean((1, 2, 3)), 29.5 + 25 * (targets @ np.arange(7)), atol=1.5)
 
@@ -171,6 +178,11 @@ def test_phase_one_freezes_the_backbone_and_phase_two_moves_it(tmp_path: Path) -
 
 def test_a_random_backbone_has_no_frozen_phase() -> None:
     assert [phase.name for phase in plan_phases(_params(), pretrained=False)] == ["scratch"]
+
+
+@pytest.mark.parametrize(("pretrained", "phases"), [(True, ["frozen", "fine-tune"]), (False, ["teacher", "student"])])
+def test_a_teacher_is_for_random_weights(pretrained: bool, phases: list[str]) -> None:
+    assert [phase.name for phase in plan_phases(_params(teacher_epochs=2), pretrained)] == phases
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -219,35 +231,84 @@ sys.path.insert(0, {root!r})
 from tests.test_network import _params, _sets
 from src.network.tracking import Tracker
 from src.network.training import train_network
-train_network(*_sets(), _params(epochs=30), Path({state!r}), Tracker({{}}))
+train_network(*_sets(), _params(**{changes!r}), Path({state!r}), Tracker({{}}))
 """
 
 
-def test_killed_training_continues_without_a_gap(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "killed_after"),
+    [({"epochs": 20}, 2), ({"teacher_epochs": 3, "epochs": 17}, 4)],
+    ids=["scratch", "student"],
+)
+def test_killed_training_continues_without_a_gap(tmp_path: Path, changes: dict[str, int], killed_after: int) -> None:
     """kill -9 in the middle; what follows equals the run that nobody killed, to the last bit."""
     state = tmp_path / "state"
     process = subprocess.Popen(
-        [sys.executable, "-c", _KILLED.format(root=str(ROOT), state=str(state))],
+        [sys.executable, "-c", _KILLED.format(root=str(ROOT), changes=changes, state=str(state))],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         reached = load_state(state)
-        if reached and len(reached.history) >= 2:
+        if reached and len(reached.history) >= killed_after:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     reached = load_state(state)
     assert reached is not None
-    assert 2 <= len(reached.history) < 30
+    assert killed_after <= len(reached.history) < 20
     train, validation = _sets()
-    resumed = train_network(train, validation, _params(epochs=30), state, Tracker({}))
-    undisturbed = train_network(train, validation, _params(epochs=30), tmp_path / "other", Tracker({}))
-    assert [row["epoch"] for row in resumed.history] == list(range(1, 31))
+    resumed = train_network(train, validation, _params(**changes), state, Tracker({}))
+    undisturbed = train_network(train, validation, _params(**changes), tmp_path / "other", Tracker({}))
+    assert [row["epoch"] for row in resumed.history] == list(range(1, 21))
     assert resumed.history == undisturbed.history
     for one, other in zip(resumed.network.get_weights(), undisturbed.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_student_learns_from_labels_and_teacher(tmp_path: Path) -> None:
+    """The state after a student's epoch holds the teacher's answers; a student starts anew, and only it is kept."""
+    train, validation = _sets()
+    params = _params(teacher_epochs=2, epochs=2)
+    run = TrainingRun(params, 48, tmp_path, Tracker({}))
+    first = run.network.get_weights()
+    run.fit(train, validation)
+    assert [row["phase"] for row in run.state.history] == ["teacher", "teacher", "student", "student"]
+    (answers,) = run.state.soft_targets
+    np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
+    reached = load_state(tmp_path)
+    assert reached is not None
+    np.testing.assert_array_equal(reached.soft_targets[0], answers)
+    batches = FaceBatches(train, dataclasses.replace(params, teacher_weight=0.25), (1,), answers)
+    rows = np.sort(np.random.default_rng((1,)).permutation(len(train))[: params.batch_size])
+    expected = 0.75 * np.eye(7)[train.targets[rows]] + 0.25 * answers[rows]
+    np.testing.assert_allclose(batches[0][1], expected, rtol=1e-5)
+    other = TrainingRun(_params(teacher_epochs=0, epochs=1, learning_rate=1e-9), 48, tmp_path / "other", Tracker({}))
+    for one, two in zip(first, other.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)  # a teacher starts like a network of its own
+    run.state.kept, run.state.soft_targets = first, []
+    run._hand_over(train)
+    assert max(np.abs(one - two).max() for one, two in zip(first, run.network.get_weights(), strict=True)) > 0.01
+
+
+def test_an_experiment_in_a_copy_keeps_its_state_in_the_project() -> None:
+    project = Path("/home/me/fer")
+    assert state_root(project) == project / ".train_state"
+    assert state_root(project / ".dvc/tmp/exps/tmpab12") == project / ".train_state"
+    assert state_root(project / ".dvc/tmp/exps/standalone/tmpab12") == project / ".train_state"
+
+
+@pytest.mark.parametrize(("monitor", "kept"), [("val_accuracy", 3), ("val_loss", 4), ("last", 5)])
+def test_which_epoch_is_kept(monitor: str, kept: int) -> None:
+    """The first best one; a teacher's epochs do not count."""
+    figures = [("teacher", 0.9, 0.1), ("student", 0.5, 1.0), ("student", 0.7, 0.8), ("student", 0.7, 0.6)]
+    figures.append(("student", 0.6, 0.7))
+    history = [
+        {"epoch": number, "phase": phase, "val_accuracy": accuracy, "val_loss": loss}
+        for number, (phase, accuracy, loss) in enumerate(figures, 1)
+    ]
+    assert _kept_epoch(history, monitor) == kept
 
 
 def test_divergence_is_an_error(tmp_path: Path) -> None:
@@ -278,9 +339,27 @@ def test_temperature_recovers_a_known_one() -> None:
     assert fit_temperature(logits * 3, targets) == pytest.approx(3.0, rel=0.05)
 
 
+def _shallow_resnet(**options: Any) -> keras.Model:
+    """The layers of ResNet50, with one block of each width instead of sixteen blocks."""
+
+    def stack(x: Any) -> Any:
+        for place, width in enumerate((64, 128, 256, 512), 2):
+            x = resnet.stack_residual_blocks_v1(x, width, 1, stride1=1 if place == 2 else 2, name=f"conv{place}")
+        return x
+
+    return resnet.ResNet(stack, preact=False, use_bias=True, **options)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_exports_agree_with_keras(tmp_path: Path, backbone: str) -> None:
-    """Logits spread so that the answers differ from face to face, and a converter's mistake would show."""
+def test_exports_agree_with_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
+    """Logits spread so that the answers differ from face to face, and a converter's mistake would show.
+
+    The converters need a minute for each of the two deepest backbones: shallower ones of the same layers stand in for
+    them, unless FER_FULL_BACKBONES is set.
+    """
+    if "FER_FULL_BACKBONES" not in os.environ:
+        monkeypatch.setitem(APPLICATIONS, "resnet50", _shallow_resnet)
+        monkeypatch.setitem(APPLICATIONS, "efficientnetb2", keras.applications.EfficientNetB0)
     spec = resolve_spec(_params(backbone=backbone, input_size=32 if backbone not in ("cnn", "compact") else "auto"), 48)
     network = build_network(spec)
     faces = random_faces(2).images
@@ -294,6 +373,27 @@ def test_exports_agree_with_keras(tmp_path: Path, backbone: str) -> None:
     assert report["tflite"]["agrees_with_keras"]
     probabilities = build_classifier(trained).predict(faces[..., None], verbose=0)
     assert np.ptp(probabilities, axis=0).max() > 0.1, "the network answers the same to every face"
+
+
+@pytest.mark.parametrize("backbone", ["compact", "cnn"])
+def test_multiview_is_the_mean_over_the_views(tmp_path: Path, backbone: str) -> None:
+    """A face and its mirror image; for `compact`, which looks at the centre, the full frame shrunk by Keras as well."""
+    spec = resolve_spec(_params(backbone=backbone), 48)
+    network = build_network(spec)
+    faces = random_faces(2)
+    images = faces.images[..., None].astype(np.float32)
+    view, rest = split_view(network, spec)
+    views = [images] if view is None else [view.model(images), keras.layers.Resizing(40, 40)(images)]
+    views = [np.asarray(view) for view in views]
+    expected = np.mean([rest(x, training=False) for view in views for x in (view, view[:, :, ::-1])], axis=0)
+    trained = TrainedNetwork(network, spec, 1.0)
+    answers = build_multiview(trained).predict(images, verbose=0)
+    np.testing.assert_allclose(answers, expected, atol=2e-4)
+    report = export_multiview(trained, faces, 0.1, 0.4, 14, tmp_path)
+    exported = Classifier(tmp_path / "model.multiview.onnx")
+    tempered = softmax(answers / exported.metadata.temperature, axis=1)
+    np.testing.assert_allclose(exported.predict(faces.images), tempered, atol=1e-4)
+    assert report["validation_accuracy"] == pytest.approx((answers.argmax(1) == faces.targets).mean(), abs=1e-5)
 
 
 def test_damaged_model_is_refused(tmp_path: Path) -> None:

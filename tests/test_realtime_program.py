@@ -99,12 +99,19 @@ class Refuse:
         refused = ("tensorflow", "keras", "dvc", "pandas", "sklearn", "matplotlib", "PIL", "yaml", "wandb", "stages")
         if top in refused or name.startswith(("src.network", "src.datasets", "src.params", "src.faceset")):
             raise RuntimeError(f"{name} was imported")
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        raise RuntimeError(f"{event}: {arguments}")
 sys.meta_path.insert(0, Refuse())
+sys.addaudithook(watch)
 runpy.run_module("src.realtime", run_name="__main__")
 """
 
 
-def test_the_program_runs_without_the_training_side(options: tuple[object, ...], tmp_path: Path) -> None:
+def test_the_program_runs_without_the_training_side_and_the_network(
+    options: tuple[object, ...], tmp_path: Path
+) -> None:
+    """The network as Python sees it; that ONNX Runtime's own code keeps off it is in tests/test_startup.py."""
     arguments = [*map(str, options), "--csv", "a.csv", "--output", "a.mp4", "--summary", "a.png"]
     result = subprocess.run(
         [sys.executable, "-c", _WITHOUT, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from src.classifier import VARIANTS
 from src.errors import UserError
 from src.release import FILES, MAX_BYTES, release
 from tests.conftest import ROOT
@@ -29,11 +30,12 @@ def test_release_replaces_what_was_there(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_the_8_bit_variant_goes_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", VARIANTS.values())
+def test_a_variant_goes_along(tmp_path: Path, name: str) -> None:
     models = _models(tmp_path / "models")
-    (models / "export/model.int8.onnx").write_text("small")
+    (models / "export" / name).write_text("small")
     release(models, tmp_path / "pretrained")
-    assert (tmp_path / "pretrained/model.int8.onnx").read_text() == "small"
+    assert (tmp_path / "pretrained" / name).read_text() == "small"
 
 
 @pytest.mark.parametrize("missing", FILES)

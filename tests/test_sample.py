@@ -26,7 +26,7 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def fer2013() -> pd.DataFrame:
-    with zipfile.ZipFile(SAMPLE / "fer2013" / "fer2013.zip") as archive, archive.open("fer2013.csv") as table:
+    with zipfile.ZipFile(SAMPLE / "fer2013" / "drawn_faces.zip") as archive, archive.open("fer2013.csv") as table:
         return pd.read_csv(table)
 
 

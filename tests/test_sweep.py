@@ -1,10 +1,10 @@
-"""Queued experiments with names that say what differs: real DVC, on the bundled sample."""
+"""Queued experiments with names that say what differs: real DVC, on a pipeline of one short stage."""
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from src.errors import UserError
 from src.sweep import plan
@@ -36,19 +36,54 @@ def test_nothing_is_queued_with_a_mistake_in_it(params_content: dict, word: str,
         plan(["train.seed=1", word], params_content)
 
 
+STAGE = """
+import json, sys, yaml
+train = yaml.safe_load(open("params.yaml"))["train"]
+if train["weights"] != "none":
+    sys.exit(f"error: train.weights={train['weights']} is not a file.")
+row = {"n": 100, "accuracy": train["seed"] / 10, "accuracy_low": 0.1, "accuracy_high": 0.9, "macro_f1": 0.2, "loss": 1}
+json.dump({"validation": {"all": row}}, open("metrics/evaluate.json", "w"))
+"""
+PIPELINE = """
+stages:
+  evaluate:
+    cmd: python short.py
+    deps: [short.py]
+    params: [train]
+    metrics:
+      - metrics/evaluate.json: {cache: false}
+"""
+
+
+def _short_project(folder: Path) -> Path:
+    """This project with a pipeline that takes a moment and is as good as its seed."""
+    copy_of_project(folder)
+    (folder / "short.py").write_text(STAGE)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "dvc.lock").unlink()
+    run_in(folder, "git", "add", "-A")
+    run_in(folder, "git", "commit", "-qm", "short")
+    return folder
+
+
 def test_a_failing_experiment_does_not_stop_the_queue(tmp_path: Path) -> None:
-    clone = copy_of_project(tmp_path / "clone")
+    clone = _short_project(tmp_path / "clone")
     before = (clone / "params.yaml").read_bytes()
-    settings = ("dataset=sample", "train.backbone=cnn", "train.epochs=1", "train.batch_size=32",
-                "split.copy_similarity=0.95", "evaluate.bootstrap_samples=100")  # fmt: skip
-    result = run_in(clone, "python", "-m", "src.sweep", "train.weights=missing.npz,none", *settings)
-    assert "weights-missing-npz: failed: error: train.weights=missing.npz is not a file" in result.stdout
-    row = next(line for line in result.stdout.splitlines() if line.startswith("weights-none "))
-    shown = run_in(clone, "git", "show", f"{_revision(clone, 'weights-none')}:metrics/evaluate.json").stdout
-    assert f"{json.loads(shown)['validation']['all']['accuracy']:.3f}" in row
+    settings = ("train.weights=missing.npz,none", "train.seed=5,7", "train.epochs=1")
+    result = run_in(clone, "python", "-m", "src.sweep", *settings)
+    lines = result.stdout.splitlines()
+    failed = [line for line in lines if "failed: error: train.weights=missing.npz is not a file." in line]
+    assert [line.partition(":")[0] for line in failed] == ["weights-missing-npz-seed-5", "weights-missing-npz-seed-7"]
+    rows = [line.split() for line in lines if line.startswith("weights-none") and "failed" not in line]
+    assert [row[:3] for row in rows] == [
+        ["weights-none-seed-7", "100", "0.700"],
+        ["weights-none-seed-5", "100", "0.500"],
+    ]
+    shown = run_in(clone, "git", "show", f"{_revision(clone, 'weights-none-seed-7')}:params.yaml").stdout
+    assert (yaml.safe_load(shown)["train"]["seed"], yaml.safe_load(shown)["train"]["epochs"]) == (7, 1)
     assert (clone / "params.yaml").read_bytes() == before
     assert run_in(clone, "git", "status", "--porcelain").stdout == ""
-    again = run_in(clone, "python", "-m", "src.sweep", "train.weights=missing.npz,none", *settings, check=False)
+    again = run_in(clone, "python", "-m", "src.sweep", *settings, check=False)
     assert again.returncode == 1
     assert "experiments of these names already" in again.stderr
 

@@ -13,6 +13,7 @@ import pytest
 from wandb.proto import wandb_internal_pb2
 
 from tests.conftest import ROOT
+from tests.wandb_server import WandbServer
 
 CODE = """
 import numpy as np
@@ -40,15 +41,6 @@ def _run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_offline_without_an_account(tmp_path: Path) -> None:
-    result = _run(tmp_path, DVC_EXP_NAME="named-run")
-    assert result.stdout.strip().endswith("trained"), result.stderr
-    runs = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(runs) == 1
-    assert b"named-run" in runs[0].read_bytes()
-    assert b"val_accuracy" in runs[0].read_bytes()
-
-
 def read_offline_run(path: Path) -> Iterator[Any]:
     """The records of a .wandb file: 7 bytes of header, then LevelDB's log format in blocks of 32 KiB (checksum 4 bytes,
     length 2, kind 1: whole, first, middle or last part; then the part)."""
@@ -69,8 +61,8 @@ def read_offline_run(path: Path) -> Iterator[Any]:
             yield record
 
 
-def test_offline_run_read_back(tmp_path: Path) -> None:
-    """Parameters, data hashes, the Git revision, every batch, the epoch, the learning rate, the confusion matrix."""
+def test_offline_run_without_an_account(tmp_path: Path) -> None:
+    """Read back: parameters, data hashes, Git revision, every batch, the epoch, learning rate, confusion matrix."""
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "one"], cwd=tmp_path, check=True)
@@ -93,6 +85,7 @@ def test_offline_run_read_back(tmp_path: Path) -> None:
     assert history["epoch/val_accuracy"] == [0.5]
     assert history["epoch/learning_rate"] == [0.01]
     assert any("confusion" in key for key in history)
+    assert result.stdout.strip().endswith("trained")
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
@@ -100,10 +93,66 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "wandb").exists()
 
 
-@pytest.mark.parametrize("key", ["x" * 40, "short"], ids=["unreachable server", "malformed key"])
-def test_trouble_with_the_server_does_not_stop_training(tmp_path: Path, key: str) -> None:
-    result = _run(tmp_path, WANDB_API_KEY=key, WANDB_BASE_URL="http://127.0.0.1:9")
+def test_unreachable_server_does_not_stop_training(tmp_path: Path) -> None:
+    result = _run(tmp_path, WANDB_API_KEY="x" * 40, WANDB_BASE_URL="http://127.0.0.1:9")
     assert result.returncode == 0
     assert result.stdout.strip().endswith("trained")
     assert "127.0.0.1:9 does not answer; this run is kept offline" in result.stderr
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[WandbServer]:
+    server = WandbServer(**getattr(request, "param", {}))
+    yield server
+    server.close()
+
+
+def _run_online(folder: Path, server: WandbServer, key: str = "x" * 40) -> subprocess.CompletedProcess[str]:
+    variables = {"WANDB_API_KEY": key, "WANDB_BASE_URL": server.address, "WANDB_FINISH_TIMEOUT": "3"}
+    result = _run(folder, DVC_EXP_NAME="named-run", **variables)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().endswith("trained")
+    return result
+
+
+def test_online_with_a_key(tmp_path: Path, server: WandbServer) -> None:
+    """The run arrives: name, parameters and data hashes, every batch and epoch, the confusion matrix, the summary."""
+    _run_online(tmp_path, server)
+    (created,) = [json.loads(body) for _, body in server.requests if "named-run" in body and "UpsertBucket" in body][:1]
+    config = json.loads(created["variables"]["config"])
+    assert (created["variables"]["name"], created["variables"]["displayName"]) == ("a1b2", "named-run")
+    assert config["data"]["value"] == {"train": "0123"}
+    assert config["train"]["value"] == {"epochs": 1}
+    rows = [json.loads(row) for row in _history_rows(server)]
+    assert [row["batch/loss"] for row in rows if "batch/loss" in row] == [1.0, 2.0, 3.0]
+    assert [row["epoch/val_accuracy"] for row in rows if "epoch/val_accuracy" in row] == [0.5]
+    assert '["surprise","surprise",' in server.sent("/upload/media/table/")
+    assert json.loads(server.sent("/upload/wandb-summary.json"))["accuracy"] == 0.5
+
+
+def _history_rows(server: WandbServer) -> Iterator[str]:
+    for path, body in server.requests:
+        if path.endswith("/file_stream"):
+            yield from json.loads(body).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+
+
+@pytest.mark.parametrize("server", [{"silent": True}], indirect=True)
+def test_server_that_never_answers_does_not_stop_training(tmp_path: Path, server: WandbServer) -> None:
+    assert "does not answer; this run is kept offline" in _run_online(tmp_path, server).stderr
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+
+
+@pytest.mark.parametrize("server", [{"lose_after": 5}], indirect=True)
+def test_network_lost_in_the_middle_does_not_hold_up_training(tmp_path: Path, server: WandbServer) -> None:
+    """Everything is on disk, and the message says how to send it."""
+    result = _run_online(tmp_path, server)
+    assert "nothing more of this run is logged" in result.stderr  # the table of the confusion matrix
+    assert "`wandb sync wandb/run-*-a1b2` sends it" in result.stderr
+    (file,) = (tmp_path / "wandb").glob("run-*-a1b2/*.wandb")
+    assert b"val_accuracy" in file.read_bytes()
+
+
+def test_malformed_key_is_kept_offline(tmp_path: Path, server: WandbServer) -> None:
+    assert "this run is kept offline" in _run_online(tmp_path, server, key="short").stderr
     assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1

@@ -1,7 +1,7 @@
 """The bundled sample: drawn faces in the two download formats, so that the pipeline runs without any real face.
 
 Writes, byte-identically for one seed,
-- `<directory>/fer2013/fer2013.zip`, holding `fer2013.csv` (emotion,pixels,Usage; 48 x 48 grey faces), with exact,
+- `<directory>/fer2013/drawn_faces.zip`, holding `fer2013.csv` (emotion,pixels,Usage; 48 x 48 grey faces), with exact,
   mirrored and near copies across the usages and copies under another label, as in the real set;
 - `<directory>/expw/origin/*.jpg` and `<directory>/expw/label.lst` (colour photos of one to four faces), with the
   kinds of bad rows and files of `BAD_ROWS`.
@@ -740,10 +740,10 @@ def _refuse_foreign_files(directory: Path) -> None:
     if not directory.exists():
         return
     entries = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()]
-    ours = {"fer2013/fer2013.zip", "expw/label.lst"}
+    ours = {"fer2013/drawn_faces.zip", "expw/label.lst"}
     photos = [name for name in entries if name.startswith("expw/origin/") and "_drawn_" in name]
     foreign = sorted(set(entries) - ours - set(photos))
-    # A real data set may consist of fer2013.zip alone: only the drawn photos prove that this is the sample.
+    # expw/label.lst alone could be the real one: only the drawn photos prove that this is the sample.
     if foreign or (entries and not photos):
         raise UserError(
             f"{directory} holds files that are not part of the sample, such as {(foreign or entries)[0]}. "
@@ -784,7 +784,7 @@ def _write_fer2013(directory: Path, rng: np.random.Generator) -> None:
         member.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(member, "\n".join(lines) + "\n", compresslevel=9)
     directory.mkdir(parents=True)
-    (directory / "fer2013.zip").write_bytes(packed.getvalue())
+    (directory / "drawn_faces.zip").write_bytes(packed.getvalue())
 
 
 def _write_expw(directory: Path, rng: np.random.Generator) -> None:

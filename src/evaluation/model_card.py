@@ -11,9 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from src.classifier import ExportMetadata
+from src.classifier import VARIANTS, ExportMetadata
 
 _SOURCE_NAMES = {"all": "all", "fer2013": "FER2013", "expw": "ExpW"}
+_VARIANTS = {
+    "int8": "weights and activations in 8 bits, for CPUs",
+    "multiview": "the mean over the face, its mirror image and, where the network looks at the centre, the full frame",
+}
 _OFFICIAL_PARTS = {"test": "PrivateTest", "validation": "PublicTest"}
 
 
@@ -142,18 +146,24 @@ def _files(facts: CardFacts) -> str:
   {100 * metadata.margin:g} % of the box on each side by `src.cropping.crop_face`. N is free.
 - Output: float32 `(N, 7)`, probabilities in the order above. Resizing, scaling and the temperature
   ({metadata.temperature:.3f}) are part of the file, and so are these facts, as metadata.
-{_int8(facts)}"""
+{_variants(facts)}"""
 
 
-def _int8(facts: CardFacts) -> str:
-    if "int8" not in facts.figures:
+def _variants(facts: CardFacts) -> str:
+    """What the other exports of the same network are, and how good."""
+    lines = []
+    for key, title in _VARIANTS.items():
+        if key in facts.figures:
+            row, name = facts.figures[key]["test"]["all"], _section_name("all", "test", facts)
+            lines.append(
+                f"- `{VARIANTS[key]}`: {title}. On test, {name} (n = {row['n']:,}),\n"
+                f"  its accuracy is {_interval(row, 'accuracy')}, macro F1 {row['macro_f1']:.3f}, calibration error "
+                f"{row['ece']:.3f};\n  to {100 * row['same_answer']:.1f} % of the faces it gives the same answer as "
+                "`model.onnx`."
+            )
+    if not lines:
         return ""
-    row, name = facts.figures["int8"]["test"]["all"], _section_name("all", "test", facts)
-    return f"""- `model.int8.onnx`: weights and activations in 8 bits, for CPUs. On test, {name} (n = {row["n"]:,}),
-  its accuracy is {_interval(row, "accuracy")}, macro F1 {row["macro_f1"]:.3f}, calibration error {row["ece"]:.3f};
-  to {100 * row["same_answer"]:.1f} % of the faces it gives the same answer as `model.onnx`. All other figures here
-  are those of `model.onnx`.
-{_note(facts)}"""
+    return "\n".join([*lines, "- All other figures here are those of `model.onnx`.", _note(facts)])
 
 
 def _data(facts: CardFacts) -> str:

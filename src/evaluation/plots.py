@@ -37,7 +37,7 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def _drawing(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+def drawing(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of `width` x `height` inches that is written to `path` at the end, whatever the user's matplotlibrc."""
     with style.context(_STYLE, after_reset=True):
         figure = Figure(figsize=(width, height))
@@ -50,7 +50,7 @@ def draw_confusion(path: str | Path, confusion: np.ndarray, title: str) -> None:
     """Confusion matrix `(7, 7)`, rows true and columns predicted: each row's percentages, and the counts below."""
     support = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(support, 1)
-    with _drawing(path, 6.2, 5.4) as figure:
+    with drawing(path, 6.2, 5.4) as figure:
         axes = figure.add_subplot()
         picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(confusion):
@@ -81,7 +81,7 @@ def draw_per_class(path: str | Path, confusion: np.ndarray, title: str) -> None:
     """Precision (pale) and recall (full) of each class with 95 % Wilson intervals."""
     hits = np.diagonal(confusion)
     measures = {"precision": confusion.sum(axis=0), "recall": confusion.sum(axis=1)}
-    with _drawing(path, 7.2, 3.6) as figure:
+    with drawing(path, 7.2, 3.6) as figure:
         axes = figure.add_subplot()
         for side, (measure, totals) in enumerate(measures.items()):
             for code, name in enumerate(EXPRESSIONS):
@@ -133,7 +133,7 @@ def draw_reliability(path: str | Path, table: pd.DataFrame, ece: float, title: s
 
     table: as `calibration.reliability_table` makes it.
     """
-    with _drawing(path, 4.6, 5.2) as figure:
+    with drawing(path, 4.6, 5.2) as figure:
         curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         assert isinstance(curve, Axes) and isinstance(histogram, Axes)
         left, width = table["low"], table["high"] - table["low"]
@@ -177,7 +177,7 @@ def draw_learning_curves(path: str | Path, history: pd.DataFrame) -> None:
     starts = np.flatnonzero(history["phase"].to_numpy()[1:] != history["phase"].to_numpy()[:-1]) + 1
     kept = np.flatnonzero(_flags(history["kept"])) if "kept" in history.columns else np.array([], int)
     few = len(epochs) <= 2  # a line of one point cannot be seen
-    with _drawing(path, 7.2, 3.3) as figure:
+    with drawing(path, 7.2, 3.3) as figure:
         for place, measure in enumerate(("loss", "accuracy")):
             axes = figure.add_subplot(1, 2, place + 1)
             for column, colour, label in (
@@ -220,7 +220,7 @@ def draw_class_distribution(path: str | Path, distribution: pd.DataFrame) -> Non
     stages = list(dict.fromkeys(distribution["stage"]))
     counts = distribution.pivot_table(index="stage", columns="expression", values="faces", aggfunc="sum")
     counts = counts.reindex(index=stages, columns=list(EXPRESSIONS)).fillna(0)
-    with _drawing(path, max(7.2, 1.3 * len(stages) + 1), 3.6) as figure:
+    with drawing(path, max(7.2, 1.3 * len(stages) + 1), 3.6) as figure:
         axes = figure.add_subplot()
         width = 0.85 / len(EXPRESSIONS)
         for code, name in enumerate(EXPRESSIONS):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from src.expressions import NUM_CLASSES
@@ -132,6 +133,37 @@ def _scale(name: str, x: Any) -> Any:
     )
 
 
+@keras.saving.register_keras_serializable("facial_expressions")
+class BilinearResize(layers.Layer):
+    """Resize grey faces, float32 `(N, S, S, 1)` -> `(N, T, T, 1)`, bilinear, pixel centres at half integers.
+
+    Two matrix products. keras.layers.Resizing gives the same numbers, but the ONNX converter computes the side of
+    its result as floor(48 * float32(40 / 48)) = 39.
+    """
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.size = size
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+    def call(self, faces: Any) -> Any:
+        side = faces.shape[1]
+        matrix = _interpolation(side, self.size)
+        rows = keras.ops.matmul(matrix, keras.ops.reshape(faces, (-1, side, side)))
+        return keras.ops.reshape(keras.ops.matmul(rows, matrix.T.copy()), (-1, self.size, self.size, 1))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], self.size, self.size, 1)
+
+
+def _interpolation(source: int, target: int) -> np.ndarray:
+    """float32 `(target, source)`: row i holds the weights of the source pixels in target pixel i."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(source))).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class View:
     """What a network does to a face before anything is learned: crop to the view, shrink.
@@ -168,9 +200,7 @@ def build_network(spec: NetworkSpec) -> keras.Model:
     border = _border(spec)
     x = layers.Cropping2D(border, name="view")(inputs) if border else inputs
     if size - 2 * border != spec.input_size:
-        x = layers.Resizing(spec.input_size, spec.input_size, interpolation="bilinear", name="resize", dtype="float32")(
-            x
-        )
+        x = BilinearResize(spec.input_size, name="resize")(x)
     x = _scale(spec.backbone, x)
     small = {"compact": _compact, "cnn": _cnn}
     backbone = (

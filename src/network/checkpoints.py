@@ -18,7 +18,21 @@ import numpy as np
 from src.params import TrainParams
 from src.storage import outdated_path, replace_directory
 
-STATE_ROOT = Path(".train_state")
+ARRAYS = ("variables", "optimizer", "kept", "soft_targets")
+_FOLDER = ".train_state"
+_COPIES = (".dvc", "tmp", "exps")  # below the project: where DVC runs experiments in copies of it
+
+
+def state_root(directory: Path) -> Path:
+    """Where trainings run in `directory`, a project, keep their states.
+
+    An experiment in a copy (`dvc exp run --temp`, or from the queue) keeps it in the project: the copy is gone after a
+    kill.
+    """
+    for parent in directory.parents:
+        if parent.parts[-3:] == _COPIES:
+            return parent.parents[2] / _FOLDER
+    return directory / _FOLDER
 
 
 @dataclass
@@ -27,7 +41,8 @@ class TrainState:
 
     phase: index of the current phase. epoch: epochs finished in it. history: one row per finished epoch.
     best: value of the monitored metric at the kept epoch. waited: epochs since then, in this phase.
-    variables, optimizer, kept: arrays in Keras's order.
+    variables, optimizer, kept: arrays in Keras's order. soft_targets: what the teacher says of the train faces, one
+    array; empty before there is a student.
     """
 
     phase: int = 0
@@ -38,6 +53,7 @@ class TrainState:
     variables: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
     kept: list[np.ndarray] = field(default_factory=list)
+    soft_targets: list[np.ndarray] = field(default_factory=list)
 
 
 def state_key(inputs: tuple[str, ...], params: TrainParams) -> tuple[str, dict[str, Any]]:
@@ -57,7 +73,7 @@ def state_key(inputs: tuple[str, ...], params: TrainParams) -> tuple[str, dict[s
 def save_state(directory: Path, state: TrainState) -> None:
     """Write the state whole or not at all."""
     with replace_directory(directory) as partial:
-        for name in ("variables", "optimizer", "kept"):
+        for name in ARRAYS:
             np.savez(partial / f"{name}.npz", *getattr(state, name))
         scalars = {key: getattr(state, key) for key in ("phase", "epoch", "history", "best", "waited")}
         (partial / "state.json").write_text(json.dumps(scalars), encoding="utf-8")
@@ -72,7 +88,7 @@ def _read_state(directory: Path) -> TrainState | None:
     try:
         scalars = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         arrays: dict[str, Any] = {}
-        for name in ("variables", "optimizer", "kept"):
+        for name in ARRAYS:
             with np.load(directory / f"{name}.npz", allow_pickle=False) as file:
                 arrays[name] = [file[f"arr_{index}"] for index in range(len(file.files))]
         return TrainState(**scalars, **arrays)

@@ -1,4 +1,4 @@
-"""Export a trained network to ONNX and LiteRT with its metadata inside, and compare both with Keras.
+"""Export a trained network to ONNX and LiteRT with its metadata inside, compare both with Keras, and make variants.
 
 In: uint8 `(N, S, S, 1)`, grey [0, 255]. Out: float32 `(N, 7)`, calibrated probabilities. N is free.
 """
@@ -7,7 +7,8 @@ import contextlib
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import numpy as np
 import onnx
 from keras import layers
 
-from src.classifier import METADATA_FILE, METADATA_KEY, Classifier, ExportMetadata
+from src.classifier import METADATA_FILE, METADATA_KEY, VARIANTS, Classifier, ExportMetadata
 from src.errors import UserError
-from src.expressions import EXPRESSIONS
+from src.expressions import EXPRESSIONS, NUM_CLASSES
 from src.faceset import FaceSet
+from src.network.backbones import BilinearResize, split_view
 from src.network.quantizing import calibration_faces, quantize_onnx
 from src.network.saving import TrainedNetwork
+from src.network.temperature import fit_temperature
 
+Writer = Callable[[keras.Model, ExportMetadata, Path], None]
 PARITY = 1e-4  # largest difference of a probability that an export may have
 
 
@@ -94,16 +98,34 @@ def _write_litert(model: keras.Model, metadata: ExportMetadata, path: Path) -> N
         archive.writestr(zipfile.ZipInfo(METADATA_FILE, (1980, 1, 1, 0, 0, 0)), metadata.to_json())
 
 
-def export_model(
-    trained: TrainedNetwork, faces: np.ndarray, margin: float, uncertain_below: float, directory: Path
-) -> dict[str, Any]:
-    """Write `model.onnx` and `model.tflite` into `directory` and return sizes and differences to Keras.
+def build_multiview(trained: TrainedNetwork) -> keras.Model:
+    """The mean of the logits for a face and its mirror image, and for the full frame and its mirror image where the
+    network looks at the central part only: float32 `(N, S, S, 1)` -> `(N, 7)`, sharing the network's weights.
 
-    faces: uint8 `(N, S, S)`, real crops on which the exports must agree with Keras to `PARITY`.
-    Raises UserError when one does not.
+    Averaging over views at test time: Simonyan and Zisserman (2015), section 3.2.
     """
-    model = build_classifier(trained)
-    metadata = ExportMetadata(
+    view, rest = split_view(trained.network, trained.spec)
+    faces = layers.Input(trained.network.input_shape[1:], dtype="float32", name="face")
+    seen = [faces] if view is None else [view.model(faces)]
+    if view is not None and view.pixels < trained.spec.image_size:
+        seen.append(BilinearResize(view.output_size, name="full_frame")(faces))
+    views = [*seen, *(layers.Lambda(_mirror, name=f"mirror_{place}")(x) for place, x in enumerate(seen))]
+    logits = rest(layers.Concatenate(axis=0, name="views_as_batch")(views), training=False)
+    mean = layers.Lambda(partial(_mean_of_views, count=len(views)), name="mean_of_views")(logits)
+    return keras.Model(faces, mean, name=f"{trained.spec.backbone}_multiview")
+
+
+def _mirror(faces: Any) -> Any:
+    # A gather: the converter writes a flip as a slice with step -1, of which ONNX Runtime infers a wrong width.
+    return keras.ops.take(faces, np.arange(faces.shape[2])[::-1].copy(), axis=2)
+
+
+def _mean_of_views(logits: Any, count: int) -> Any:
+    return keras.ops.mean(keras.ops.reshape(logits, (count, -1, NUM_CLASSES)), axis=0)
+
+
+def _metadata(trained: TrainedNetwork, margin: float, uncertain_below: float) -> ExportMetadata:
+    return ExportMetadata(
         expressions=EXPRESSIONS,
         image_size=trained.spec.image_size,
         margin=margin,
@@ -111,20 +133,68 @@ def export_model(
         backbone=trained.spec.backbone,
         temperature=trained.temperature,
     )
+
+
+def _export(write: Writer, model: keras.Model, metadata: ExportMetadata, path: Path, faces: np.ndarray) -> None:
+    """Write the file; raises UserError where its answers to `faces` differ from Keras's by more than `PARITY`."""
     expected = model.predict(np.asarray(faces)[..., None], batch_size=64, verbose=0)
+    write(model, metadata, path)
+    difference = float(np.abs(Classifier(path, threads=2).predict(np.asarray(faces)) - expected).max())
+    if not difference <= PARITY:
+        raise UserError(
+            f"{path.name} differs from Keras by {difference:.2g} in probability; expected at most {PARITY}. "
+            f"The converter does not support a layer of {metadata.backbone}; use another backbone."
+        )
+    print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, largest difference to Keras {difference:.1e}")
+
+
+def export_model(
+    trained: TrainedNetwork, faces: np.ndarray, margin: float, uncertain_below: float, directory: Path
+) -> dict[str, Any]:
+    """Write `model.onnx` and `model.tflite` into `directory` and return their sizes.
+
+    faces: uint8 `(N, S, S)`, real crops on which the exports must agree with Keras to `PARITY`.
+    Raises UserError when one does not.
+    """
+    model = build_classifier(trained)
+    metadata = _metadata(trained, margin, uncertain_below)
     report: dict[str, Any] = {"parity_faces": len(faces)}
     for name, write in (("onnx", _write_onnx), ("tflite", _write_litert)):
         path = directory / f"model.{name}"
-        write(model, metadata, path)
-        difference = float(np.abs(Classifier(path, threads=2).predict(np.asarray(faces)) - expected).max())
-        if not difference <= PARITY:
-            raise UserError(
-                f"The {name} export differs from Keras by {difference:.2g} in probability; expected at most {PARITY}. "
-                f"The converter does not support a layer of {trained.spec.backbone}; use another backbone."
-            )
+        _export(write, model, metadata, path, faces)
         report[name] = {"bytes": path.stat().st_size, "agrees_with_keras": True}
-        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, largest difference to Keras {difference:.1e}")
     return report
+
+
+def export_multiview(
+    trained: TrainedNetwork,
+    validation: FaceSet,
+    margin: float,
+    uncertain_below: float,
+    parity_faces: int,
+    directory: Path,
+) -> dict[str, Any]:
+    """Write `model.multiview.onnx` into `directory`; return its size and its accuracy on the validation faces.
+
+    Its temperature is fitted on them too. Raises UserError when the export differs from Keras by more than `PARITY`.
+    """
+    network = build_multiview(trained)
+    images = np.asarray(validation.images)
+    logits = network.predict(images.astype(np.float32)[..., None], batch_size=256, verbose=0)
+    averaged = TrainedNetwork(network, trained.spec, fit_temperature(logits, validation.targets))
+    path = directory / VARIANTS["multiview"]
+    metadata = _metadata(averaged, margin, uncertain_below)
+    _export(_write_onnx, build_classifier(averaged), metadata, path, images[:parity_faces])
+    answers = Classifier(path, os.cpu_count() or 1).predict(images).argmax(1)
+    accuracy = float((answers == validation.targets).mean())
+    print(f"{path.name}: validation accuracy {accuracy:.4f} (n {len(validation):,})")
+    return {
+        "bytes": path.stat().st_size,
+        "agrees_with_keras": True,
+        "validation_faces": len(validation),
+        "validation_accuracy": round(accuracy, 5),
+        "temperature": round(averaged.temperature, 5),
+    }
 
 
 def export_quantized(source: Path, train: FaceSet, validation: FaceSet) -> dict[str, Any]:
@@ -133,7 +203,7 @@ def export_quantized(source: Path, train: FaceSet, validation: FaceSet) -> dict[
     The ranges of its activations come from train. Its answers are not those of Keras: the report holds the accuracy of
     both, and the share of faces to which both give the same answer.
     """
-    path = source.with_name("model.int8.onnx")
+    path = source.with_name(VARIANTS["int8"])
     with _quiet():
         quantize_onnx(source, calibration_faces(train), path)
     faces = np.asarray(validation.images)

@@ -55,6 +55,8 @@ def quantize_onnx(source: Path, faces: np.ndarray, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        nodes = list(onnx.load(prepared).graph.node)
+        first = next((place for place, node in enumerate(nodes) if node.op_type == "Conv"), 0)
         quantize_static(
             str(prepared),
             str(target),
@@ -64,6 +66,7 @@ def quantize_onnx(source: Path, faces: np.ndarray, target: Path) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=_QUANTIZED,
+            nodes_to_exclude=[node.name for node in nodes[:first]],  # resizing and scaling
             calibrate_method=CalibrationMethod.MinMax,
         )
     quantized = onnx.load(target)

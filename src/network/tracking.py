@@ -8,12 +8,13 @@ DVC and wandb point at each other: the run is named after the DVC experiment and
 hashes of the data; its id is the key under which DVC's metrics/train.json records the training (`run`).
 """
 
+import http.client
 import os
-import socket
 import subprocess
 import sys
-import urllib.parse
+import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import numpy as np
 from src.expressions import EXPRESSIONS
 
 _SERVER = "https://api.wandb.ai"
-_ANSWER_S = 3.0  # a server that takes longer to accept a connection would delay the training
+_ANSWER_S = 3.0  # a server that takes longer to answer would delay the training
+_FINISH_S = 60  # how long the end of a training may wait for uploads
 
 
 def _has_api_key() -> bool:
@@ -37,13 +39,18 @@ def _has_api_key() -> bool:
 
 
 def _answers(url: str) -> bool:
-    """Whether the server, or the proxy on the way to it, accepts a connection."""
-    place = urllib.parse.urlsplit(urllib.request.getproxies().get(urllib.parse.urlsplit(url).scheme, url))
+    """Whether the server, or a proxy on the way to it, answers with anything at all."""
     try:
-        socket.create_connection((place.hostname or "", place.port or 443), timeout=_ANSWER_S).close()
-    except (OSError, ValueError):
+        urllib.request.urlopen(url, timeout=_ANSWER_S).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except (OSError, ValueError, http.client.HTTPException):
         return False
     return True
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _git_revision() -> str:
@@ -53,6 +60,38 @@ def _git_revision() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def _start(config: dict[str, Any], run_id: str | None, mode: Any) -> Any:
+    import wandb
+
+    run = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "facial-expressions"),
+        name=os.environ.get("DVC_EXP_NAME") or None,
+        mode=mode,
+        id=run_id,
+        resume="allow" if run_id else None,
+        config={**config, "git_revision": _git_revision()},
+        settings=wandb.Settings(
+            silent=True,
+            init_timeout=20,
+            finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_S)),  # without one it waits for ever
+            finish_timeout_raises=True,
+        ),
+    )
+    run.define_metric("epoch/*", step_metric="epoch/epoch")
+    return run
+
+
+def _finish(run: Any) -> None:
+    try:
+        run.finish()
+    except TimeoutError:
+        print(
+            "wandb: the server has stopped answering and lacks a part of this run, which lies in wandb/: "
+            f"`wandb sync wandb/run-*-{run.id}` sends it",
+            file=sys.stderr,
+        )
 
 
 class Tracker(keras.callbacks.Callback):
@@ -66,6 +105,7 @@ class Tracker(keras.callbacks.Callback):
         super().__init__()
         self.step = 0
         self._run: Any = None
+        self._broken = False
         mode = os.environ.get("WANDB_MODE") or ("online" if _has_api_key() else "offline")
         if mode == "disabled":
             return
@@ -73,35 +113,31 @@ class Tracker(keras.callbacks.Callback):
         if mode == "online" and not _answers(server):
             print(f"wandb: {server} does not answer; this run is kept offline, `wandb sync` sends it", file=sys.stderr)
             mode = "offline"
+        if mode == "online":
+            try:
+                self._run = _start(config, run_id, mode)
+                return
+            except Exception as error:
+                print(f"wandb: {_reason(error)}; this run is kept offline, `wandb sync` sends it", file=sys.stderr)
+                mode = "offline"
         try:
-            import wandb
+            self._run = _start(config, run_id, mode)
+        except Exception as error:
+            print(f"wandb is off for this run: {_reason(error)}", file=sys.stderr)
 
-            self._run = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "facial-expressions"),
-                name=os.environ.get("DVC_EXP_NAME") or None,
-                mode=mode,  # type: ignore[arg-type]
-                id=run_id,
-                resume="allow" if run_id else None,
-                config={**config, "git_revision": _git_revision()},
-                settings=wandb.Settings(silent=True, init_timeout=20),
-            )
-            self._run.define_metric("epoch/*", step_metric="epoch/epoch")
-        except Exception as error:  # tracking is a convenience: whatever it raises, training goes on
-            self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        self._run = None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"wandb is off for this run: {reason}", file=sys.stderr)
+    def _safely(self, send: Callable[[Any], object]) -> None:
+        """Tracking is a convenience: whatever it raises, training goes on, and nothing more is sent."""
+        if self._run is None or self._broken:
+            return
+        try:
+            send(self._run)
+        except Exception as error:
+            self._broken = True
+            print(f"wandb: {_reason(error)}; nothing more of this run is logged", file=sys.stderr)
 
     def log(self, values: dict[str, Any]) -> None:
         """Send values under the current batch number."""
-        if self._run is None:
-            return
-        try:
-            self._run.log(values, step=self.step)
-        except Exception as error:
-            self._give_up(error)
+        self._safely(lambda run: run.log(values, step=self.step))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.step += 1
@@ -113,16 +149,18 @@ class Tracker(keras.callbacks.Callback):
 
     def log_sheet(self, sheet: Any) -> None:
         """Send one picture, uint8 `(H, W, 3)` BGR."""
-        if self._run is not None:
+
+        def send(run: Any) -> None:
             import wandb
 
-            self.log({"faces": wandb.Image(sheet[:, :, ::-1])})
+            run.log({"faces": wandb.Image(sheet[:, :, ::-1])}, step=self.step)
+
+        self._safely(send)
 
     def log_confusion(self, targets: np.ndarray, predicted: np.ndarray) -> None:
         """Send the confusion matrix of the validation faces, as wandb draws it. Both: class indices `(N,)`."""
-        if self._run is None:
-            return
-        try:
+
+        def send(run: Any) -> None:
             import wandb
 
             table = wandb.plot.confusion_matrix(
@@ -131,16 +169,12 @@ class Tracker(keras.callbacks.Callback):
                 class_names=list(EXPRESSIONS),
                 title="Confusion matrix (validation)",
             )
-            self._run.log({"confusion": table}, step=self.step)
-        except Exception as error:
-            self._give_up(error)
+            run.log({"confusion": table}, step=self.step)
+
+        self._safely(send)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the final figures and close the run."""
-        if self._run is None:
-            return
-        try:
-            self._run.summary.update(summary)
-            self._run.finish()
-        except Exception as error:
-            self._give_up(error)
+        self._safely(lambda run: run.summary.update(summary))
+        self._broken = False  # what was logged before can still be sent
+        self._safely(_finish)

@@ -1,9 +1,10 @@
 """Train a network in one or two phases, keep the best epoch on validation, and calibrate it.
 
 A pretrained backbone is first frozen while the head learns (phase "frozen"), then everything is fine-tuned
-(phase "fine-tune"); without pretrained weights there is one phase ("scratch"). After every epoch the state is
-saved, and a killed run continues with the next epoch exactly as if it had not been killed: order, augmentation
-and dropout of an epoch depend on the seed and the epoch's number only.
+(phase "fine-tune"). Without pretrained weights there is one phase ("scratch"), or a network like the one wanted is
+trained first ("teacher") and a fresh one then learns from its answers as well as from the labels ("student").
+After every epoch the state is saved, and a killed run continues with the next epoch exactly as if it had not been
+killed: order, augmentation and dropout of an epoch depend on the seed and the epoch's number only.
 """
 
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from src.errors import UserError
 from src.expressions import NUM_CLASSES
@@ -31,20 +33,36 @@ from src.network.tracking import Tracker
 from src.network.weights import load_initial_weights, resolve_weights
 from src.params import TrainParams
 
+_CHUNK = 4096  # faces classified at a time: a set may be larger than memory
+
+
+def class_weights(targets: np.ndarray, policy: str) -> np.ndarray:
+    """Weight of each class in the loss, float64 `(7,)`, 1 on average over the faces.
+
+    policy: "none", "balanced" (every class counts the same) or "square_root" (halfway: n faces count as sqrt(n)).
+    """
+    counts = np.bincount(targets, minlength=NUM_CLASSES)
+    power = {"none": 0.0, "square_root": 0.5, "balanced": 1.0}[policy]
+    weights = 1 / np.maximum(counts, 1) ** power
+    return np.asarray(weights * len(targets) / np.sum(weights * counts))
+
 
 class FaceBatches(keras.utils.PyDataset):
-    """Shuffled batches of one epoch: faces float32 `(B, S, S, 1)`, one-hot targets, sample weights.
+    """Shuffled batches of one epoch: faces float32 `(B, S, S, 1)`, targets `(B, 7)`, sample weights `(B,)`.
 
-    The last incomplete batch is dropped, unless it is the only one. mixup: Zhang et al. (2018).
+    soft_targets: a teacher's probabilities, float32 `(N, 7)`, mixed into the one-hot labels.
+    The last incomplete batch is dropped, unless it is the only one. mixup: Zhang et al. (2018), a share of its own for
+    each face.
     """
 
-    def __init__(self, faces: FaceSet, params: TrainParams, seed: tuple[int, ...]) -> None:
+    def __init__(
+        self, faces: FaceSet, params: TrainParams, seed: tuple[int, ...], soft_targets: np.ndarray | None = None
+    ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
+        self._soft_targets = soft_targets
         self._images, self._targets, self._params = faces.images, faces.targets, params
         self._batch_size = min(params.batch_size, len(faces))
-        counts = np.bincount(self._targets, minlength=NUM_CLASSES)
-        balanced = len(faces) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        self._class_weights = balanced if params.class_weights == "balanced" else np.ones(NUM_CLASSES)
+        self._class_weights = class_weights(self._targets, params.class_weights)
         self.start_epoch(seed)
 
     def start_epoch(self, seed: tuple[int, ...]) -> None:
@@ -60,13 +78,16 @@ class FaceBatches(keras.utils.PyDataset):
         rows = np.sort(self._order[index * self._batch_size : (index + 1) * self._batch_size])
         faces = self._images[rows].astype(np.float32)[..., None]
         targets = np.eye(NUM_CLASSES, dtype=np.float32)[self._targets[rows]]
+        if self._soft_targets is not None:
+            taught = np.float32(self._params.teacher_weight)
+            targets = (1 - taught) * targets + taught * self._soft_targets[rows]
         weights = self._class_weights[self._targets[rows]].astype(np.float32)
         if self._params.mixup:
             generator = np.random.default_rng((*self._seed, index))
-            share = np.float32(generator.beta(self._params.mixup, self._params.mixup))
+            share = generator.beta(self._params.mixup, self._params.mixup, len(rows)).astype(np.float32)
             partner = generator.permutation(len(rows))
-            faces = share * faces + (1 - share) * faces[partner]
-            targets = share * targets + (1 - share) * targets[partner]
+            faces = share[:, None, None, None] * faces + (1 - share)[:, None, None, None] * faces[partner]
+            targets = share[:, None] * targets + (1 - share)[:, None] * targets[partner]
             weights = share * weights + (1 - share) * weights[partner]
         return faces, targets, weights
 
@@ -82,7 +103,12 @@ class Phase:
 
 
 def plan_phases(params: TrainParams, pretrained: bool) -> list[Phase]:
-    """The phases to run: a random backbone has nothing that freezing could preserve."""
+    """The phases to run: freezing is for pretrained backbones, which have something to keep; a teacher for others."""
+    if not pretrained and params.teacher_epochs:
+        return [
+            Phase("teacher", params.teacher_epochs, params.learning_rate, False),
+            Phase("student", params.epochs, params.learning_rate, False),
+        ]
     if not pretrained:
         return [Phase("scratch", params.epochs, params.learning_rate, False)]
     phases = [Phase("fine-tune", params.epochs, params.fine_tune_learning_rate, False)]
@@ -112,6 +138,11 @@ def make_optimizer(params: TrainParams, phase: Phase, steps_per_epoch: int) -> k
     if decay:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return optimizer
+
+
+def _score(row: dict[str, Any], monitor: str) -> float:
+    """What decides which epoch is kept; more is better."""
+    return float({"val_accuracy": row["val_accuracy"], "val_loss": -row["val_loss"], "last": row["epoch"]}[monitor])
 
 
 class _EpochEnd(keras.callbacks.Callback):
@@ -146,7 +177,7 @@ class _EpochEnd(keras.callbacks.Callback):
         }
         state.history.append(row)
         state.phase, state.epoch = self.phase_index, epoch + 1
-        value = row[run.params.monitor] if run.params.monitor == "val_accuracy" else -row["val_loss"]
+        value = _score(row, run.params.monitor)
         if state.best is None or value > state.best:
             state.best = value
             state.kept = run.network.get_weights()
@@ -214,13 +245,16 @@ class TrainingRun:
 
     def _fit_phase(self, index: int, done: int, train: FaceSet, validation_data: Any) -> None:
         phase = self.phases[index]
+        if phase.name == "student" and not done:
+            self._hand_over(train)
         print(f"phase {phase.name}: {phase.epochs - done} epochs, {len(train)} faces, {self.precision}")
         self.network.get_layer("backbone").trainable = not phase.freeze_backbone
         inputs = keras.Input(self.network.input_shape[1:], name="face")
         view, rest = split_view(self.network, self.spec)
         augmentation = FaceAugmentation(self.params.augmentation, self.params.seed, view, name="augmentation")
         model = keras.Model(inputs, rest(augmentation(inputs)))
-        batches = FaceBatches(train, self.params, (self.params.seed, index, done))
+        soft_targets = self.state.soft_targets[0] if self.state.soft_targets else None
+        batches = FaceBatches(train, self.params, (self.params.seed, index, done), soft_targets)
         model.compile(
             optimizer=make_optimizer(self.params, phase, len(batches)),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=self.params.label_smoothing),
@@ -242,6 +276,27 @@ class TrainingRun:
             callbacks=[self.tracker, _EpochEnd(self, index, batches)],
             verbose="auto",
         )
+
+    def _hand_over(self, train: FaceSet) -> None:
+        """Keep what the best teacher says of the train faces, and start again from other random weights.
+
+        Its answers to a face and to the mirror image are averaged. Furlanello et al., "Born-Again Neural Networks"
+        (2018).
+        """
+        self.network.set_weights(self.state.kept)
+        answers = []
+        for start in range(0, len(train), _CHUNK):
+            faces = train.images[start : start + _CHUNK]
+            logits = [_logits(self.network, views) for views in (faces, faces[:, :, ::-1])]
+            answers.append(np.mean([softmax(view, axis=1) for view in logits], axis=0))
+        self.state.soft_targets = [np.concatenate(answers).astype(np.float32)]
+        self.state.best, self.state.kept = None, []
+        keras.utils.set_random_seed((self.params.seed + 1) % (1 << 32))
+        keras.config.set_dtype_policy(self.precision)
+        try:
+            self.network.set_weights(build_network(self.spec).get_weights())
+        finally:
+            keras.config.set_dtype_policy("float32")
 
 
 @dataclass(frozen=True)
@@ -272,7 +327,7 @@ def train_network(
     run.fit(train, validation)
     network = build_network(run.spec)  # float32: what is exported computes in float32
     network.set_weights(run.network.get_weights())
-    logits = network.predict(np.asarray(validation.images, np.float32)[..., None], batch_size=512, verbose=0)
+    logits = _logits(network, validation.images)
     temperature = fit_temperature(logits, validation.targets)
     predicted = logits.argmax(1)
     accuracy = float((predicted == validation.targets).mean())
@@ -284,8 +339,8 @@ def train_network(
             "accuracy": round(accuracy, 5),
             "loss": round(min(row["val_loss"] for row in history if row["kept"]), 5),
         },
-        "train_accuracy": history[kept - 1]["accuracy"],
-        "train_faces": len(train),
+        # On the faces as they are: how far the network has learned them by heart.
+        "train": {"n": len(train), "accuracy": round(_accuracy(network, train), 5)},
         "epochs": len(history),
         "kept_epoch": kept,
         "temperature": round(temperature, 5),
@@ -297,7 +352,19 @@ def train_network(
     return TrainedModel(network, run.spec, temperature, history, report, predicted)
 
 
+def _logits(network: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.asarray(network.predict(np.asarray(images, np.float32)[..., None], batch_size=512, verbose=0))
+
+
+def _accuracy(network: keras.Model, faces: FaceSet) -> float:
+    """Share of `faces` that the network gets right; a chunk at a time, for sets larger than memory."""
+    right = 0
+    for start in range(0, len(faces), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        right += int((_logits(network, faces.images[rows]).argmax(1) == faces.targets[rows]).sum())
+    return right / len(faces)
+
+
 def _kept_epoch(history: list[dict[str, Any]], monitor: str) -> int:
-    """Number of the first epoch with the best monitored value."""
-    values = [row["val_accuracy"] if monitor == "val_accuracy" else -row["val_loss"] for row in history]
-    return int(np.argmax(values)) + 1
+    """Number of the first epoch with the best monitored value; a teacher's epochs do not count."""
+    return int(np.argmax([-np.inf if row["phase"] == "teacher" else _score(row, monitor) for row in history])) + 1

@@ -18,6 +18,7 @@ MEASURES = {
     "loss": "loss",
 }
 _SOURCES = {"all": "all", "fer2013": "FER2013", "expw": "ExpW"}
+_VARIANTS = {"int8": "8-bit variant", "multiview": "mean of several views"}
 LOWER_IS_BETTER = ("ece", "loss")
 
 
@@ -69,7 +70,7 @@ def section_name(section: str, starred: bool) -> str:
 
 
 def read_rows(evaluation: Mapping[str, Any], differences: Differences, starred: Collection[str]) -> list[Row]:
-    """One row per group of test and validation faces, in the order of the file; the 8-bit variant last.
+    """One row per group of test and validation faces, in the order of the file; the variants last.
 
     starred: the splits that hold pictures of FER2013's PrivateTest to which there is a note.
 
@@ -81,9 +82,10 @@ def read_rows(evaluation: Mapping[str, Any], differences: Differences, starred: 
             for split in ("test", "validation")
             for section, values in evaluation[split].items()
         ]
-        if "int8" in evaluation:
-            values, name = evaluation["int8"]["test"]["all"], section_name("all", "test" in starred)
-            rows.append(_row("int8.test.all", "test", "int8", values, differences, f"{name}, 8-bit variant"))
+        for key, title in _VARIANTS.items():
+            if key in evaluation:
+                values, name = evaluation[key]["test"]["all"], section_name("all", "test" in starred)
+                rows.append(_row(f"{key}.test.all", "test", key, values, differences, f"{name}, {title}"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"metrics/evaluate.json is not as stage evaluate writes it ({error!r}). Write it again with "
