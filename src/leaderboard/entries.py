@@ -6,6 +6,8 @@ same for all of them. All start from random weights; with ImageNet weights at ha
 
 from dataclasses import dataclass
 
+from src.expressions import EXPRESSIONS
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -27,6 +29,7 @@ NO_AUGMENTATION = (
     "train.augmentation.erasing=0",
 )
 # Adam at a constant rate from random weights, the last epoch kept: none of our own regularization, as in the originals.
+# In float32, as they did, which is also quicker on a CPU for networks of depthwise convolutions.
 PLAIN = (
     "train.weights=none",
     "train.optimizer=adam",
@@ -38,6 +41,9 @@ PLAIN = (
     "train.mixup=0",
     "train.teacher_epochs=0",
     "train.monitor=last",
+    "train.precision=float32",
+    "export.int8=false",
+    "export.multiview=false",
 )
 RECIPE = (
     "train.backbone=compact",
@@ -63,6 +69,9 @@ STRONG = (
     "train.augmentation.erasing=0.3",
 )
 ALONE = "train.teacher_epochs=0"
+# A third of recipe 3, for questions that need several runs.
+SHORT_EPOCHS = "train.epochs=12"
+SHORT = (*RECIPE, *STRONG, ALONE, SHORT_EPOCHS)
 
 ENTRIES = (
     Entry(
@@ -70,6 +79,7 @@ ENTRIES = (
         "MobileNetV2 at 96 px, SMOTE, augmentation",
         (
             *PLAIN,
+            "undersample.policy=reference",
             "smote.enabled=true",
             "train.backbone=mobilenetv2",
             "train.input_size=96",
@@ -99,7 +109,7 @@ ENTRIES = (
             "train.input_size=96",
             "train.head_units=512",
             "train.dropout=0.4",
-            "train.epochs=10",
+            "train.epochs=6",
             "train.augmentation.rotation=15",
             "train.augmentation.shift=0.1",
             "train.augmentation.zoom=0.1",
@@ -130,5 +140,21 @@ ENTRIES = (
     Entry("recipe-3", "compact, 36 epochs, mixup, erasing", (*RECIPE, *STRONG, ALONE, "train.epochs=36")),
     Entry(
         "recipe-4", "student of recipe-3, 48 epochs", (*RECIPE, *STRONG, "train.teacher_epochs=36", "train.epochs=48")
+    ),
+    *(
+        Entry(f"short-{seed}", f"recipe-3 in 12 epochs, seed {seed}", (*SHORT, f"train.seed={seed}"))
+        for seed in (1, 2, 3)
+    ),
+    Entry("short-copies", "the same, copies left in, seed 1", (*SHORT, "train.seed=1", "split.remove_copies=false")),
+    Entry(
+        "short-half",
+        "the same steps on half the train faces, seed 1",
+        (
+            *(setting for setting in SHORT if setting != SHORT_EPOCHS),
+            "train.epochs=24",
+            "train.seed=1",
+            "undersample.policy=custom",
+            *(f"undersample.drop_fraction.{expression}=0.5" for expression in EXPRESSIONS),
+        ),
     ),
 )
