@@ -41,17 +41,24 @@ def _count(numbers: pd.Series) -> str:
 
 
 def draw_curves(path: str | Path, curves: dict[str, pd.DataFrame]) -> None:
-    """Accuracy by epoch: validation solid; train, as seen under dropout, augmentation and mixup, dotted. A teacher's
-    epochs are left out: it stands on the leaderboard in its own right."""
-    with drawing(path, 8.0, 4.6) as figure:
-        axes = figure.add_subplot()
-        for place, (name, curve) in enumerate(curves.items()):
-            colour, own = _COLOURS[place % len(_COLOURS)], curve[curve["phase"] != "teacher"]
-            epochs = range(1, len(own) + 1)
-            axes.plot(epochs, own["val_accuracy"], color=colour, label=name)
-            axes.plot(epochs, own["accuracy"], ":", color=colour, linewidth=1)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("accuracy: validation (solid), train as trained on (dotted)")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.grid()
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    """Accuracy by epoch: validation solid; train, as seen under dropout, augmentation and mixup, dotted.
+
+    A panel for each kind of entry, the first word of its name. A teacher's epochs are left out: it is an entry itself.
+    """
+    kinds: dict[str, dict[str, pd.DataFrame]] = {}
+    for name, curve in curves.items():
+        kinds.setdefault(name.partition("-")[0], {})[name] = curve[curve["phase"] != "teacher"]
+    with drawing(path, 1.5 + 3.2 * len(kinds), 4.6) as figure:
+        panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        for axes, group in zip(panels, kinds.values(), strict=True):
+            for place, (name, curve) in enumerate(group.items()):
+                colour = _COLOURS[place % len(_COLOURS)]
+                epochs = range(1, len(curve) + 1)
+                axes.plot(epochs, curve["val_accuracy"], color=colour, label=name)
+                axes.plot(epochs, curve["accuracy"], ":", color=colour, linewidth=1)
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.grid()
+            axes.legend(loc="lower right", fontsize=8)
+        panels[0].set_ylabel("accuracy: validation (solid), train as trained on (dotted)")
+        panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

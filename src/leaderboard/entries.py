@@ -125,7 +125,7 @@ ENTRIES = (
         (
             *PLAIN,
             "train.backbone=cnn",
-            "train.epochs=60",
+            "train.epochs=40",
             "train.augmentation.rotation=10",
             "train.augmentation.shift=0.1",
             "train.augmentation.zoom=0.1",
