@@ -46,7 +46,7 @@ release: setup ## copy the current model and its card to pretrained/
 	@python -m src.release
 
 bench: setup ## measure data stages against the obvious ways: seconds, ratio, peak memory
-	@for name in fer2013_csv crop smote full_size; do python -m benchmarks.bench_$$name 2> /dev/null; done
+	@for name in fer2013_csv crop smote full_size; do python -m benchmarks.bench_$$name; done
 
 bench-realtime: setup ## measure the real-time program beside `fer`: make bench-realtime ARGS="--video clip.mp4"
 	@python -m benchmarks.bench_realtime $(ARGS)
@@ -57,7 +57,7 @@ report: setup ## one page of results, changes, data, pipeline, plots: build/repo
 sample: setup ## draw the bundled sample again
 	@python -m src.datasets.sample data/raw/sample
 
-lock: setup ## resolve requirements*.in into the locks anew
+lock: setup ## bring the locks up to requirements*.in; pins that still fit stay
 	@pip install --quiet uv
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements.in -o requirements.txt
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-dev.in -o requirements-dev.txt

@@ -5,6 +5,7 @@ the workspace as they are. Writes build/demo: metrics/, plots/, models/ (the exp
 clip that the model just exported has annotated, with its table and timeline. Each run replaces the last.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -83,6 +84,9 @@ def _recognize_clip() -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m src.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     if not shutil.which("dvc"):
         raise UserError("`dvc` is not on PATH. Run `make demo`, which uses the project's own .venv.")
     if EXPERIMENT in experiment_commits():
@@ -91,7 +95,7 @@ def main() -> None:
     _run("dvc", "exp", "run", "--temp", "--name", EXPERIMENT, *settings)
     revision = experiment_commits().get(EXPERIMENT)
     if revision is None:
-        raise UserError("The experiment left no result. Run `dvc exp run --temp -S dataset=sample` to see why.")
+        raise UserError("The experiment left no result. Its messages are above; `dvc exp show` lists what is there.")
     _collect(revision)
     print("\nrecognizing expressions in a drawn clip", flush=True)
     _recognize_clip()

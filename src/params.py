@@ -244,7 +244,15 @@ def _build(kind: Any, content: Any, path: str) -> Any:
 
 def parse_params(content: Any) -> Params:
     """Check a mapping as read from params.yaml. Raises UserError."""
-    return typing.cast(Params, _build(Params, content, ""))
+    params = typing.cast(Params, _build(Params, content, ""))
+    train = params.train
+    if train.monitor == "last" and (train.early_stopping or train.schedule == "plateau"):
+        raise UserError(
+            "params.yaml: train.monitor=last keeps the last epoch, so there is nothing for train.early_stopping or "
+            "train.schedule=plateau to wait for. Set train.monitor to val_accuracy or val_loss, or these two to 0 and "
+            "constant or cosine."
+        )
+    return params
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

@@ -4,6 +4,7 @@
 it is a model of the drawn sample.
 """
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def release(models: Path, pretrained: Path) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m src.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     if load_params().dataset == "sample":
         raise UserError("dataset=sample: a model of drawn faces is not released. Run `dvc repro` on real data first.")
     release(Path("models"), Path("pretrained"))

@@ -21,7 +21,7 @@ from src.errors import UserError
 from src.faceset import FaceSet
 from src.network.augmentation import FaceAugmentation
 from src.network.backbones import APPLICATIONS, build_network, resolve_spec, split_view
-from src.network.checkpoints import load_state, state_root
+from src.network.checkpoints import ARRAYS, TrainState, load_state, only_run, save_state, state_key, state_root
 from src.network.exporting import build_classifier, build_multiview, export_model, export_multiview
 from src.network.saving import TrainedNetwork, load_trained, save_trained
 from src.network.temperature import fit_temperature
@@ -299,6 +299,69 @@ def test_an_experiment_in_a_copy_keeps_its_state_in_the_project() -> None:
     assert state_root(project / ".dvc/tmp/exps/standalone/tmpab12") == project / ".train_state"
 
 
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("bytes_left", [0, 100, -30])
+def test_a_damaged_state_counts_as_none(tmp_path: Path, array: str, bytes_left: int) -> None:
+    numbers = [np.arange(1000.0)]
+    save_state(tmp_path / "a", TrainState(variables=numbers, optimizer=numbers, kept=numbers, soft_targets=numbers))
+    assert load_state(tmp_path / "a") is not None
+    path = tmp_path / "a" / f"{array}.npz"
+    path.write_bytes(path.read_bytes()[:bytes_left])
+    assert load_state(tmp_path / "a") is None
+
+
+def test_what_a_state_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other data, parameters, code, backend or initial weights: another key, so nothing old is resumed."""
+    train, weights = tmp_path / "train", tmp_path / "network.npz"
+    random_faces(2).save(train)
+    weights.write_bytes(b"one")
+    params = _params(weights=str(weights))
+    keys = [state_key((str(train),), params)[0]]
+    assert state_key((str(train),), params)[0] == keys[0]
+    keys.append(state_key((str(train),), dataclasses.replace(params, epochs=9))[0])
+    weights.write_bytes(b"two")
+    keys.append(state_key((str(train),), params)[0])
+    with monkeypatch.context() as context:
+        context.setattr(keras.backend, "backend", lambda: "jax")
+        keys.append(state_key((str(train),), dataclasses.replace(params, precision="float32"))[0])
+    keys.append(state_key((str(train),), dataclasses.replace(params, precision="float32"))[0])
+    code = tmp_path / "network"
+    code.mkdir()
+    monkeypatch.setattr("src.network.checkpoints.__file__", str(code / "checkpoints.py"))
+    keys.append(state_key((str(train),), params)[0])
+    random_faces(2, seed=1).save(train)
+    keys.append(state_key((str(train),), params)[0])
+    assert len(set(keys)) == len(keys)
+
+
+_HELD = """
+import sys, time
+from pathlib import Path
+from src.network.checkpoints import only_run
+with only_run(Path(sys.argv[1])):
+    print("in", time.monotonic(), flush=True)
+    time.sleep(1)
+    print("out", time.monotonic(), flush=True)
+"""
+
+
+def test_the_same_training_twice_at_once_runs_one_after_the_other(tmp_path: Path) -> None:
+    """As `dvc queue start --jobs 2` may start it. A lock that a killed run left behind stops nobody."""
+    (tmp_path / "ab12.lock").write_text("")
+    command = [sys.executable, "-c", _HELD, str(tmp_path / "ab12")]
+    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    outputs = [run.communicate(timeout=120)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    spans = sorted(
+        tuple(float(line.split()[1]) for line in output.splitlines() if line.startswith(("in", "out")))
+        for output in outputs
+    )
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert not list(tmp_path.iterdir())
+    with only_run(tmp_path / "ab12"):
+        assert (tmp_path / "ab12.lock").exists()
+
+
 @pytest.mark.parametrize(("monitor", "kept"), [("val_accuracy", 3), ("val_loss", 4), ("last", 5)])
 def test_which_epoch_is_kept(monitor: str, kept: int) -> None:
     """The first best one; a teacher's epochs do not count."""
@@ -329,6 +392,38 @@ def test_schedules_and_early_stopping(tmp_path: Path, schedule: str, optimizer: 
     trained = train_network(train, validation, params, tmp_path, Tracker({}))
     assert len(trained.history) == 2  # a rate of zero never improves, so patience ends it
     assert trained.report["kept_epoch"] == 1
+
+
+def test_patience_is_counted_within_a_phase(tmp_path: Path) -> None:
+    """A rate of zero never improves: each phase ends after two epochs, the second one as well."""
+    train, validation = _sets()
+    write_weights(build_network(resolve_spec(_params(), 48)), tmp_path / "network.npz")
+    params = _params(
+        weights=str(tmp_path / "network.npz"), schedule="constant", early_stopping=1, precision="float32",
+        frozen_epochs=4, epochs=4, frozen_learning_rate=0.0, fine_tune_learning_rate=0.0,
+    )  # fmt: skip
+    trained = train_network(train, validation, params, tmp_path / "state", Tracker({}))
+    assert [row["phase"] for row in trained.history] == ["frozen", "frozen", "fine-tune", "fine-tune"]
+    assert trained.report["kept_epoch"] == 1
+
+
+def test_synthetic_faces_do_not_count_as_learned(tmp_path: Path) -> None:
+    train, validation = _sets()
+    train.labels["synthetic"] = np.arange(len(train)) % 4 == 0
+    trained = train_network(train, validation, _params(), tmp_path, Tracker({}))
+    assert trained.report["train"]["n"] == len(train) * 3 // 4
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2", "vgg16", "resnet50", "efficientnetb2"])
+def test_faces_too_small_for_a_backbone(backbone: str) -> None:
+    with pytest.raises(UserError, match=r"train.input_size=24 is too small .* at least 32 pixels"):
+        resolve_spec(_params(backbone=backbone, input_size=24), 48)
+
+
+def test_weights_that_dvc_would_have_removed() -> None:
+    path = "models/train/network.npz"
+    with pytest.raises(UserError, match=r"DVC empties before this stage runs. Copy the file"):
+        load_initial_weights(build_network(resolve_spec(_params(), 48)), resolve_spec(_params(), 48), path)
 
 
 def test_temperature_recovers_a_known_one() -> None:

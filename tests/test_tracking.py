@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import struct
 import subprocess
 import sys
@@ -28,13 +29,13 @@ print("trained")
 """
 
 
-def _run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, stdin: int = subprocess.DEVNULL, **variables: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     return subprocess.run(
         [sys.executable, "-c", CODE],
         cwd=folder,
         env={**clean, "PYTHONPATH": str(ROOT), "HOME": str(folder), **variables},
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         capture_output=True,
         text=True,
         timeout=120,
@@ -129,6 +130,10 @@ def test_online_with_a_key(tmp_path: Path, server: WandbServer) -> None:
     assert [row["epoch/val_accuracy"] for row in rows if "epoch/val_accuracy" in row] == [0.5]
     assert '["surprise","surprise",' in server.sent("/upload/media/table/")
     assert json.loads(server.sent("/upload/wandb-summary.json"))["accuracy"] == 0.5
+    assert created["variables"]["host"] is created["variables"]["repo"] is None
+    sent = " ".join(body for _, body in server.requests)
+    for unasked in ("tensorflow==", sys.executable, str(tmp_path)):  # packages, paths
+        assert unasked not in sent
 
 
 def _history_rows(server: WandbServer) -> Iterator[str]:
@@ -151,6 +156,40 @@ def test_network_lost_in_the_middle_does_not_hold_up_training(tmp_path: Path, se
     assert "`wandb sync wandb/run-*-a1b2` sends it" in result.stderr
     (file,) = (tmp_path / "wandb").glob("run-*-a1b2/*.wandb")
     assert b"val_accuracy" in file.read_bytes()
+
+
+@pytest.mark.parametrize("folder", [".dvc/tmp/exps/standalone/tmpa1b2", ".dvc/tmp/exps/tmpa1b2"])
+def test_an_experiment_in_a_copy_of_the_project_keeps_its_run_in_the_project(tmp_path: Path, folder: str) -> None:
+    """DVC removes the copy at the end of the experiment."""
+    copy = tmp_path / folder
+    copy.mkdir(parents=True)
+    assert _run(copy).returncode == 0
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    assert not (copy / "wandb").exists()
+
+
+def test_online_without_a_key_asks_nobody(tmp_path: Path, server: WandbServer) -> None:
+    """At a terminal, where wandb itself asks for a key and waits."""
+    terminal, ours = pty.openpty()
+    try:
+        result = _run(tmp_path, stdin=ours, WANDB_MODE="online", WANDB_BASE_URL=server.address)
+    finally:
+        os.close(terminal)
+        os.close(ours)
+    assert result.stdout.strip().endswith("trained")
+    assert f"no API key for {server.address}" in result.stderr
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["this server", "another"])
+def test_key_of_wandb_login(tmp_path: Path, server: WandbServer, found: bool) -> None:
+    """In ~/.netrc, for each server its own."""
+    host = server.address.removeprefix("http://") if found else "api.wandb.ai"
+    (tmp_path / ".netrc").write_text(f"machine {host}\n  login user\n  password {'x' * 40}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    result = _run(tmp_path, WANDB_BASE_URL=server.address, WANDB_FINISH_TIMEOUT="3")
+    assert result.stdout.strip().endswith("trained")
+    assert bool(list((tmp_path / "wandb").glob("run-*/*.wandb"))) == found
 
 
 def test_malformed_key_is_kept_offline(tmp_path: Path, server: WandbServer) -> None:

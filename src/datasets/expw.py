@@ -54,7 +54,7 @@ def find_expw(folder: str | Path) -> ExpwFiles:
     if not folder.is_dir():
         raise UserError(
             f"{folder} is missing; expected ExpW there: {LAYOUTS}. Put it there, fetch it with "
-            "`python -m src.datasets.download expw`, or use the drawn faces with `-S dataset=sample`."
+            "`python -m src.datasets.download expw`, or try the drawn faces: `make demo`."
         )
     trees = open_tree_and_archives(folder)
     photos, photo_names, photos_from = _find_photos(folder, trees)

@@ -76,7 +76,7 @@ def find_source(folder: str | Path) -> tuple[Source, list[str]]:
     if not folder.is_dir():
         raise UserError(
             f"{folder} is missing; expected FER2013 there: {LAYOUTS}. Put it there, fetch it with "
-            "`python -m src.datasets.download fer2013`, or use the drawn faces with `-S dataset=sample`."
+            "`python -m src.datasets.download fer2013`, or try the drawn faces: `make demo`."
         )
     sources, other_headers, files = [], [], 0
     for tree in open_tree_and_archives(folder):

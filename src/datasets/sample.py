@@ -853,7 +853,10 @@ def _encode_jpeg(photo: np.ndarray) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the sample of drawn faces in the FER2013 and ExpW formats.")
+    parser = argparse.ArgumentParser(
+        prog="python -m src.datasets.sample",
+        description="Write the sample of drawn faces in the FER2013 and ExpW formats.",
+    )
     parser.add_argument("directory", type=Path, help="where to write it, such as data/raw/sample")
     parser.add_argument("--seed", type=int, default=42, help="another seed draws other faces (default: 42)")
     arguments = parser.parse_args()

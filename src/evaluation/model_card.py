@@ -227,8 +227,8 @@ def _results(facts: CardFacts) -> str:
 In brackets 95 % intervals: Wilson's for accuracy, bootstrap for the macro averages. One training run. Without
 copies: the pictures that have no exact or near copy in the train part as it was before copies were
 removed. For comparison, on all of test: a blind guess {baseline["chance_accuracy"]:.3f}, always naming the most
-frequent class {baseline["majority_class_accuracy"]:.3f}. The training stops, and
-chooses what it keeps, on validation; it never sees test. Computed with {facts.environment}.
+frequent class {baseline["majority_class_accuracy"]:.3f}. What training keeps
+is chosen on validation; it never sees test. Computed with {facts.environment}.
 {_note(facts)}"""
 
 

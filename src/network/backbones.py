@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from src.errors import UserError
 from src.expressions import NUM_CLASSES
 from src.params import TrainParams
 
@@ -64,6 +65,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 def resolve_spec(params: TrainParams, image_size: int) -> NetworkSpec:
     """Replace every `auto` by the backbone's own value."""
+    if params.backbone in IMAGENET_BACKBONES and params.input_size != "auto" and params.input_size < 32:
+        raise UserError(
+            f"train.input_size={params.input_size} is too small for train.backbone={params.backbone}: expected at "
+            "least 32 pixels, or auto (96)."
+        )
     values = {
         key: default if getattr(params, key) == "auto" else getattr(params, key)
         for key, default in _DEFAULTS[params.backbone].items()

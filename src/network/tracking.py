@@ -1,18 +1,23 @@
 """Send parameters, batch and epoch metrics and the confusion matrix to Weights & Biases.
 
-Online when an API key is there and the server answers, offline otherwise (`wandb sync wandb/offline-run-*` sends it
-later), off with WANDB_MODE=disabled. Never prompts, and never fails a training: tracking that breaks is reported once
-and dropped. wandb's own Keras callback imports TensorFlow; this one only needs Keras.
+Online when an API key is there and the server answers, offline otherwise (`wandb sync wandb/offline-run-*` in the
+project sends it later), off with WANDB_MODE=disabled. Never prompts, and never fails a training: tracking that breaks
+is reported once and dropped. What wandb adds by itself (host, user, packages, console) is switched off. wandb's own
+Keras callback imports TensorFlow; this one only needs Keras.
 
 DVC and wandb point at each other: the run is named after the DVC experiment and its config holds the Git revision and
 hashes of the data; its id is the key under which DVC's metrics/train.json records the training (`run`).
 """
 
+import contextlib
 import http.client
+import netrc
 import os
 import subprocess
 import sys
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -20,22 +25,36 @@ from typing import Any
 
 import keras
 import numpy as np
+import psutil
 
 from src.expressions import EXPRESSIONS
+from src.network.checkpoints import project_root
 
 _SERVER = "https://api.wandb.ai"
 _ANSWER_S = 3.0  # a server that takes longer to answer would delay the training
-_FINISH_S = 60  # how long the end of a training may wait for uploads
+_FINISH_S = 60.0  # how long the end of a training may wait for uploads
+_GRACE_S = 5.0  # and then for wandb to notice
 
 
-def _has_api_key() -> bool:
+def _has_api_key(server: str) -> bool:
+    """Whether the environment, or the file that `wandb login` writes, has a key for this server."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     try:
-        return "api.wandb.ai" in netrc.read_text(encoding="utf-8")
-    except OSError:
+        return netrc.netrc(path).authenticators(urllib.parse.urlsplit(server).netloc) is not None
+    except (OSError, ValueError, netrc.NetrcParseError):
         return False
+
+
+def _folder() -> Path:
+    """Where runs are kept: DVC removes the copy of the project that an experiment may run in."""
+    return Path(os.environ.get("WANDB_DIR") or project_root(Path.cwd()))
+
+
+def _how_to_send(runs: str) -> str:
+    folder = _folder()
+    return f"`wandb sync {runs if folder == Path.cwd() else folder / runs}`"
 
 
 def _answers(url: str) -> bool:
@@ -62,21 +81,36 @@ def _git_revision() -> str:
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
+def _finish_seconds() -> float:
+    try:
+        return float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_S))
+    except ValueError:
+        return _FINISH_S
+
+
 def _start(config: dict[str, Any], run_id: str | None, mode: Any) -> Any:
+    os.environ.setdefault("OTEL_SDK_DISABLED", "true")  # measures of wandb's own client, which it would send as well
     import wandb
 
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "facial-expressions"),
         name=os.environ.get("DVC_EXP_NAME") or None,
         mode=mode,
+        dir=_folder(),
         id=run_id,
         resume="allow" if run_id else None,
         config={**config, "git_revision": _git_revision()},
         settings=wandb.Settings(
             silent=True,
             init_timeout=20,
-            finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_S)),  # without one it waits for ever
+            finish_timeout=_finish_seconds(),  # without a limit it waits for ever
             finish_timeout_raises=True,
+            console="off",
+            disable_git=True,  # it would send the remote's address and uncommitted changes; the commit is in config
+            disable_code=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_save_requirements=False,
         ),
     )
     run.define_metric("epoch/*", step_metric="epoch/epoch")
@@ -84,14 +118,40 @@ def _start(config: dict[str, Any], run_id: str | None, mode: Any) -> Any:
 
 
 def _finish(run: Any) -> None:
-    try:
-        run.finish()
-    except TimeoutError:
+    """Close the run; return after `_finish_seconds` whatever happens.
+
+    wandb's own limit does not hold while some uploads are under way, so that its service may have to be stopped from
+    here. What it has logged is on disk by then.
+    """
+    import wandb
+
+    failures: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            run.finish()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=close, daemon=True)
+    thread.start()
+    thread.join(_finish_seconds() + _GRACE_S)
+    stuck = thread.is_alive()
+    if stuck:
+        for process in psutil.Process().children():
+            if "wandb-core" in process.name():
+                process.kill()
+        thread.join(_GRACE_S)
+        with contextlib.suppress(Exception):  # else it finds at the end of this process that its service has gone
+            wandb.teardown()
+    if stuck or any(isinstance(error, TimeoutError) for error in failures):
         print(
-            "wandb: the server has stopped answering and lacks a part of this run, which lies in wandb/: "
-            f"`wandb sync wandb/run-*-{run.id}` sends it",
+            "wandb: the server has stopped answering and lacks a part of this run: "
+            f"{_how_to_send(f'wandb/run-*-{run.id}')} sends it",
             file=sys.stderr,
         )
+    elif failures:
+        raise failures[0]
 
 
 class Tracker(keras.callbacks.Callback):
@@ -106,19 +166,24 @@ class Tracker(keras.callbacks.Callback):
         self.step = 0
         self._run: Any = None
         self._broken = False
-        mode = os.environ.get("WANDB_MODE") or ("online" if _has_api_key() else "offline")
+        server = os.environ.get("WANDB_BASE_URL") or _SERVER
+        has_key = _has_api_key(server)
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
         if mode == "disabled":
             return
-        server = os.environ.get("WANDB_BASE_URL", _SERVER)
+        kept = f"this run is kept offline, {_how_to_send('wandb/offline-run-*')} sends it"
+        if mode == "online" and not has_key:  # wandb would ask for one, and wait
+            print(f"wandb: no API key for {server} (`wandb login`, or WANDB_API_KEY); {kept}", file=sys.stderr)
+            mode = "offline"
         if mode == "online" and not _answers(server):
-            print(f"wandb: {server} does not answer; this run is kept offline, `wandb sync` sends it", file=sys.stderr)
+            print(f"wandb: {server} does not answer; {kept}", file=sys.stderr)
             mode = "offline"
         if mode == "online":
             try:
                 self._run = _start(config, run_id, mode)
                 return
             except Exception as error:
-                print(f"wandb: {_reason(error)}; this run is kept offline, `wandb sync` sends it", file=sys.stderr)
+                print(f"wandb: {_reason(error)}; {kept}", file=sys.stderr)
                 mode = "offline"
         try:
             self._run = _start(config, run_id, mode)

@@ -181,7 +181,8 @@ class _EpochEnd(keras.callbacks.Callback):
         if state.best is None or value > state.best:
             state.best = value
             state.kept = run.network.get_weights()
-            state.waited = 0
+        if state.phase_best is None or value > state.phase_best:
+            state.phase_best, state.waited = value, 0
         else:
             state.waited += 1
         if run.params.schedule == "plateau" and state.waited and state.waited % 4 == 0:
@@ -238,7 +239,8 @@ class TrainingRun:
         for index in range(self.state.phase, len(self.phases)):
             phase = self.phases[index]
             done = self.state.epoch if index == self.state.phase else 0
-            self.state.waited = self.state.waited if done else 0
+            if not done:  # patience is counted within a phase: a new one may begin below the best of the last
+                self.state.phase_best, self.state.waited = None, 0
             if done < phase.epochs:
                 self._fit_phase(index, done, train, validation_data)
         self.network.set_weights(self.state.kept)
@@ -332,6 +334,7 @@ def train_network(
     predicted = logits.argmax(1)
     accuracy = float((predicted == validation.targets).mean())
     kept = _kept_epoch(run.state.history, params.monitor)
+    real = train.select(~train.labels["synthetic"].to_numpy(bool)) if train.labels["synthetic"].any() else train
     history = [{**row, "kept": row["epoch"] == kept} for row in run.state.history]
     report = {
         "validation": {
@@ -339,8 +342,8 @@ def train_network(
             "accuracy": round(accuracy, 5),
             "loss": round(min(row["val_loss"] for row in history if row["kept"]), 5),
         },
-        # On the faces as they are: how far the network has learned them by heart.
-        "train": {"n": len(train), "accuracy": round(_accuracy(network, train), 5)},
+        # On the faces as they are, synthetic ones left out: how far the network has learned them by heart.
+        "train": {"n": len(real), "accuracy": round(_accuracy(network, real), 5)},
         "epochs": len(history),
         "kept_epoch": kept,
         "temperature": round(temperature, 5),

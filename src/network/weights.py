@@ -68,6 +68,11 @@ def load_initial_weights(network: keras.Model, spec: NetworkSpec, weights: str) 
         network.get_layer("backbone").set_weights(_imagenet_weights(spec))
         return
     path = Path(weights)
+    if path.resolve().is_relative_to(Path("models/train").resolve()):
+        raise UserError(
+            f"train.weights={weights} lies in models/train, which DVC empties before this stage runs. Copy the file to "
+            "another place and name that one."
+        )
     if not path.is_file():
         raise UserError(
             f"train.weights={weights} is not a file. Expected auto, imagenet, none, or the path of a network.npz."

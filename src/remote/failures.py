@@ -73,7 +73,10 @@ def _explain_answer(error: ApiRequestError, folder: str, credentials: Credential
             "sign in as a person with --client-file."
         )
     if reason in ("storageQuotaExceeded", "teamDriveFileLimitExceeded", "quotaExceeded"):
-        return f"this Google Drive is full ({said}). Free some space (`dvc gc -c -w`) or use another folder."
+        return (
+            f"this Google Drive is full ({said}). Free some space (`dvc gc -c -a -T` removes what no branch or tag "
+            "uses) or use another folder."
+        )
     if reason == "accessNotConfigured":
         return (
             f"the Google Drive API is switched off in the project of your OAuth client or service account ({said}). "
