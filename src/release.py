@@ -1,7 +1,7 @@
 """Copy the current model and its card from models/ to pretrained/, which is in Git.
 
-`make release`, or `python -m src.release`. Raises UserError when there is no model, when it is over 12 MB, or when
-it is a model of the drawn sample.
+`make release`, or `python -m src.release`. Raises UserError when there is no model, when it is over 12 MB, when it
+is not the one that the card describes, or when it is a model of the drawn sample.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from src.classifier import VARIANTS
 from src.errors import UserError, run_program
-from src.params import load_params
+from src.evaluation.model_card import SAMPLE_SENTENCE, file_digest
 from src.storage import replace_directory
 
 MAX_BYTES = 12_000_000
@@ -23,6 +23,14 @@ def release(models: Path, pretrained: Path) -> None:
     for name in FILES:
         if not (models / name).is_file():
             raise UserError(f"{models / name} is missing. Make it with `dvc repro`, or fetch it with `dvc pull`.")
+    card = (models / "model_card.md").read_text(encoding="utf-8")
+    if SAMPLE_SENTENCE in card:
+        raise UserError("models/ holds a model of drawn faces, which is not released. `dvc repro` on real data first.")
+    if file_digest(models / "export/model.onnx") not in card:
+        raise UserError(
+            f"{models / 'model_card.md'} was written for another {models / 'export/model.onnx'}. Run `dvc repro` "
+            "to its end, so that the model is evaluated, and release then."
+        )
     size = (models / "export/model.onnx").stat().st_size
     if size > MAX_BYTES:
         raise UserError(
@@ -39,8 +47,6 @@ def main() -> None:
     argparse.ArgumentParser(
         prog="python -m src.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    if load_params().dataset == "sample":
-        raise UserError("dataset=sample: a model of drawn faces is not released. Run `dvc repro` on real data first.")
     release(Path("models"), Path("pretrained"))
     print("pretrained/ now holds the current model; commit it with the dvc.lock and metrics it belongs to")
 

@@ -30,6 +30,7 @@ from src.storage import replace_file
 PARAMS = Path("params.yaml")
 _POLL_S = 5.0
 _FINISHED = ("Success", "Failed")
+_IDLE_POLLS = 12  # after so many without a running experiment nobody works on the queue any more
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ def plan(words: list[str], content: dict[str, Any], prefix: str = "") -> list[Ex
         parts = [f"{key.removeprefix('train.')}-{value}" for key, value in combination if key in varied]
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join([prefix, *parts] if prefix else parts)).strip("-")
         experiments.append(Experiment(name or "single", tuple(f"{key}={value}" for key, value in combination)))
+    names = [experiment.name for experiment in experiments]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise UserError(f"Two experiments would have the same name: {', '.join(double)}. Give each value once.")
     return experiments
 
 
@@ -72,7 +77,13 @@ def _set(content: dict[str, Any], key: str, value: str) -> None:
         content = content.setdefault(name, {})
         if not isinstance(content, dict):
             raise UserError(f"params.yaml: {key} is not a parameter; {name} has no keys below it.")
-    content[last] = yaml.safe_load(value)
+    try:
+        content[last] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        raise UserError(
+            f"{key}={value} is no value that params.yaml can hold. Several values are separated by commas, without "
+            "brackets: train.seed=1,2."
+        ) from None
 
 
 def _dvc(*words: str, check: bool = True) -> str:
@@ -115,16 +126,20 @@ def queue(experiments: list[Experiment]) -> None:
 
 
 def wait(experiments: list[Experiment], jobs: int) -> dict[str, str]:
-    """Start the workers; returns when all have ended: name -> Success or Failed."""
+    """Start the workers; returns when all have ended, or when nothing goes on: name -> Success, Failed or Queued."""
     _dvc("queue", "start", "--jobs", str(jobs))
     names = [experiment.name for experiment in experiments]
     ended: dict[str, str] = {}
+    idle = 0
     with tqdm(total=len(names), desc="experiments", disable=None) as bar:
         while len(ended) < len(names):
             time.sleep(_POLL_S)
             status = _statuses()
             ended = {name: status[name] for name in names if status.get(name) in _FINISHED}
             bar.update(len(ended) - bar.n)
+            idle = 0 if "Running" in status.values() else idle + 1
+            if idle >= _IDLE_POLLS and len(ended) < len(names):  # removed from the queue, or its workers stopped
+                return {name: status.get(name, "Removed") for name in names}
     return ended
 
 
@@ -139,6 +154,8 @@ def table(ended: dict[str, str]) -> str:
         if status == "Success" and shown.returncode == 0:
             figures = json.loads(shown.stdout)["validation"]["all"]
             rows.append((figures["accuracy"], name, figures))
+        elif status not in _FINISHED:
+            failed.append(f"{name}: not run ({status.lower()}); `dvc queue start` goes on with what is queued")
         else:
             lines = _dvc("queue", "logs", name, check=False).splitlines()
             reasons = [line for line in lines if line.startswith("error: ")]
@@ -151,6 +168,12 @@ def table(ended: dict[str, str]) -> str:
     return "\n".join([*lines, *failed])
 
 
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of experiments; expected 1 or more")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m src.sweep",
@@ -160,7 +183,7 @@ def main() -> None:
     )
     parser.add_argument("settings", nargs="+", metavar="KEY=VALUE[,VALUE]", help="as in train.backbone=cnn,compact")
     parser.add_argument("--name", default="", help="prefix of the experiments' names")
-    parser.add_argument("--jobs", type=int, default=1, help="experiments at a time (default: 1)")
+    parser.add_argument("--jobs", type=_jobs, default=1, help="experiments at a time (default: 1)")
     parser.add_argument("--dry-run", action="store_true", help="show what would be run")
     options = parser.parse_args()
     if not shutil.which("dvc"):

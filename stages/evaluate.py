@@ -15,7 +15,7 @@ from src.classifier import VARIANTS, Classifier
 from src.errors import run_program
 from src.evaluation import plots, report
 from src.evaluation.metrics import ScoringRules
-from src.evaluation.model_card import CardFacts, render_model_card
+from src.evaluation.model_card import CardFacts, file_digest, render_model_card
 from src.params import load_params
 from src.storage import replace_file, write_json
 
@@ -53,7 +53,7 @@ def main() -> None:
         metadata=classifier.metadata,
         figures=figures,
         distribution=distribution,
-        file_sizes={path.name: path.stat().st_size for path in sorted(EXPORT.glob("model.*"))},
+        files={path.name: (path.stat().st_size, file_digest(path)) for path in sorted(EXPORT.glob("model.*"))},
         dataset=params.dataset,
         protocol=params.split.protocol,
         copies_removed=params.split.remove_copies,

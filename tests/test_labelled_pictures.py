@@ -70,6 +70,32 @@ def test_table_with_boxes_is_cut_out_as_everywhere(tmp_path: Path) -> None:
     assert not skipped
 
 
+@pytest.mark.parametrize("output", ["faces", ".", "faces/..", "notes", "notes/note.txt"])
+def test_a_report_replaces_nothing_but_a_report(faces_by_class: Path, tmp_path: Path, output: str) -> None:
+    """Not the pictures, not the folder above them, not somebody's notes."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/note.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    result = evaluate(faces_by_class, "--cropped", "--output", tmp_path / output)
+    assert result.returncode == 1
+    assert "Name a new folder" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [("0,0,500000,500000", "box far larger than the picture"), ("0,0,inf,10", "line 2: x, y, width and height")],
+)
+def test_boxes_beyond_reason(tmp_path: Path, box: str, message: str) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 60), np.uint8))
+    (tmp_path / "faces.csv").write_text(f"image,expression,x,y,width,height\na.png,happy,{box}\n")
+    result = evaluate(tmp_path / "faces.csv", "--output", tmp_path / "report")
+    assert result.returncode == 1
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_pictures_are_turned_upright(tmp_path: Path) -> None:
     """Phones store pictures lying and say so in EXIF."""
     upright = draw_photo(np.random.default_rng(3), [("happy", (60, 60, 150, 150))], 280, 300)

@@ -12,7 +12,7 @@ import yaml
 from src.errors import UserError
 from src.leaderboard import __main__ as program
 from src.leaderboard.entries import ENTRIES
-from src.sweep import plan
+from src.sweep import _set, plan
 from tests.conftest import ROOT
 
 FILES = ("metrics/evaluate.json", "metrics/train.json", "plots/history.csv", "params.yaml")
@@ -43,6 +43,12 @@ def _add_experiment(folder: Path, name: str, accuracy: float | None = None) -> N
         interval = {"accuracy": accuracy, "accuracy_low": accuracy - 0.01, "accuracy_high": accuracy + 0.01}
         figures["validation"]["all"] |= interval
         path.write_text(json.dumps(figures))
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    (entry,) = (entry for entry in ENTRIES if entry.name == name)
+    for setting in entry.settings:
+        key, _, value = setting.partition("=")
+        _set(content, key, value)
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
     _git(folder, "add", "-A")
     _git(folder, "commit", "-q", "--allow-empty", "-m", name)
     _git(folder, "update-ref", f"refs/exps/ab/cdef/{name}", "HEAD")
@@ -96,6 +102,43 @@ def test_the_newest_experiment_of_a_name_counts(project: Path, monkeypatch: pyte
     _add_experiment(project, "recipe-3", 0.6)
     program.rebuild()
     assert _table().loc["recipe-3", "validation_accuracy"] == 0.6
+
+
+@pytest.mark.parametrize("change", ["train.epochs=7", "dataset=sample", "split.remove_copies=false"])
+def test_an_experiment_with_other_settings_is_left_out(
+    project: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its row would stand under a description that is not its own."""
+    _add_experiment(project, "recipe-3", 0.5)
+    program.rebuild()
+    _add_experiment(project, "recipe-3", 0.9)
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    _set(content, *change.split("="))
+    (project / "params.yaml").write_text(yaml.safe_dump(content))
+    _git(project, "add", "-A")
+    _git(project, "commit", "-q", "-m", "other settings")
+    _git(project, "update-ref", "refs/exps/ab/cdef/recipe-3", "HEAD")
+    program.rebuild()
+    assert (
+        f"recipe-3: left out, {_git(project, 'rev-parse', 'HEAD')[:10]} was run with other" in capsys.readouterr().out
+    )
+    assert _table().loc["recipe-3", "validation_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_experiment_is_replaced_when_its_successor_is_there(
+    project: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    _git(project, "commit", "-q", "--allow-empty", "-m", "first")
+    if taken:
+        _add_experiment(project, "reference-2", 0.6)
+    calls: list[str] = []
+    monkeypatch.setattr(program, "_dvc", lambda *words: calls.append(" ".join(words[:2]) + " " + " ".join(words[-1:])))
+    (entry,) = (entry for entry in ENTRIES if entry.name == "reference-2")
+    program.run(entry)
+    last = entry.settings[-1]
+    after = ["exp remove reference-2", "exp rename reference-2"] if taken else []
+    assert calls == [f"exp run {last}", *after]
 
 
 def test_an_incomplete_experiment_is_named(project: Path) -> None:

@@ -1,6 +1,7 @@
 """Networks, augmentation, training: pinned sizes, two phases that really differ, resuming without a gap."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -356,7 +357,7 @@ def test_the_same_training_twice_at_once_runs_one_after_the_other(tmp_path: Path
         tuple(float(line.split()[1]) for line in output.splitlines() if line.startswith(("in", "out")))
         for output in outputs
     )
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
     assert not list(tmp_path.iterdir())
     with only_run(tmp_path / "ab12"):
         assert (tmp_path / "ab12.lock").exists()

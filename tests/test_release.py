@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from src.classifier import VARIANTS
 from src.errors import UserError
+from src.evaluation.model_card import SAMPLE_SENTENCE, file_digest
 from src.release import FILES, MAX_BYTES, release
 from tests.conftest import ROOT
 
@@ -18,7 +18,12 @@ def _models(folder: Path) -> Path:
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
+    _describe(folder)
     return folder
+
+
+def _describe(models: Path, text: str = "Model card") -> None:
+    (models / "model_card.md").write_text(f"{text}: {file_digest(models / 'export/model.onnx')}")
 
 
 def test_release_replaces_what_was_there(tmp_path: Path) -> None:
@@ -50,13 +55,14 @@ def test_missing_file_keeps_the_old_release(tmp_path: Path, missing: str) -> Non
 def test_a_large_model_is_refused(tmp_path: Path) -> None:
     with (_models(tmp_path / "models") / "export/model.onnx").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
+    _describe(tmp_path / "models")
     with pytest.raises(UserError, match=r"12\.0 MB; a released model has at most 12 MB"):
         release(tmp_path / "models", tmp_path / "pretrained")
 
 
-def test_a_model_of_the_sample_is_refused(tmp_path: Path, params_content: dict) -> None:
-    params_content["dataset"] = "sample"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params_content))
+def test_a_model_of_the_sample_is_refused(tmp_path: Path) -> None:
+    """Whatever params.yaml says by then."""
+    _describe(_models(tmp_path / "models"), SAMPLE_SENTENCE)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-m", "src.release"], cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -64,3 +70,23 @@ def test_a_model_of_the_sample_is_refused(tmp_path: Path, params_content: dict) 
     assert result.returncode == 1
     assert "drawn faces" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_card_of_another_model_is_refused(tmp_path: Path) -> None:
+    """As after a kill between export and evaluate."""
+    models = _models(tmp_path / "models")
+    (models / "export/model.onnx").write_text("exported anew")
+    with pytest.raises(UserError, match=r"was written for another .*dvc repro"):
+        release(models, tmp_path / "pretrained")
+    assert not (tmp_path / "pretrained").exists()
+
+
+@pytest.mark.parametrize("module", ["src.release", "src.demo"])
+def test_help_does_nothing(tmp_path: Path, module: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert f"python -m {module}" in result.stdout
+    assert not list(tmp_path.iterdir())

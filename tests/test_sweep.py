@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from src import sweep
 from src.errors import UserError
 from src.sweep import plan
-from tests.conftest import copy_of_project, run_in
+from tests.conftest import ROOT, copy_of_project, run_in
 
 
 def test_names_say_what_differs(params_content: dict) -> None:
@@ -29,11 +30,32 @@ def test_names_say_what_differs(params_content: dict) -> None:
         ("train.backbone=cnn,vgg61", "Did you mean vgg16"),
         ("train.seed.deeper=1", "has no keys below it"),
         ("train.epochs=", "no setting"),
+        ("train.epochs=[1,2]", "separated by commas, without brackets"),
+        ("dataset=2026-99-99", "no value that params.yaml can hold"),
+        ("train.epochs=3,3", "the same name: epochs-3"),
     ],
 )
 def test_nothing_is_queued_with_a_mistake_in_it(params_content: dict, word: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         plan(["train.seed=1", word], params_content)
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
+def test_jobs_is_a_number_of_experiments(jobs: str) -> None:
+    result = run_in(ROOT, "python", "-m", "src.sweep", "train.seed=1,2", "--jobs", jobs, check=False)
+    assert result.returncode == 2
+    assert "expected 1 or more" in result.stderr
+
+
+def test_a_queue_that_nobody_works_on_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment taken out of the queue, and a worker that was stopped."""
+    monkeypatch.setattr(sweep, "_POLL_S", 0.001)
+    monkeypatch.setattr(sweep, "_dvc", lambda *words, check=True: "")
+    monkeypatch.setattr(sweep, "_statuses", lambda: {"one": "Success", "two": "Queued"})
+    experiments = [sweep.Experiment(name, ()) for name in ("one", "two", "three")]
+    ended = sweep.wait(experiments, 1)
+    assert ended == {"one": "Success", "two": "Queued", "three": "Removed"}
+    assert "two: not run (queued); `dvc queue start`" in sweep.table(ended)
 
 
 STAGE = """

@@ -111,7 +111,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[WandbServer]:
 
 def _run_online(folder: Path, server: WandbServer, key: str = "x" * 40) -> subprocess.CompletedProcess[str]:
     variables = {"WANDB_API_KEY": key, "WANDB_BASE_URL": server.address, "WANDB_FINISH_TIMEOUT": "3"}
-    result = _run(folder, DVC_EXP_NAME="named-run", **variables)
+    result = _run(folder, subprocess.DEVNULL, DVC_EXP_NAME="named-run", **variables)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip().endswith("trained")
     return result

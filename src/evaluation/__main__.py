@@ -54,8 +54,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_output(output: Path, source: Path) -> None:
+    """The report replaces `output` as a whole, so that must be an earlier report or nothing at all."""
+    resolved, pictures = output.resolve(), source.resolve()
+    if resolved == pictures or resolved in pictures.parents or resolved in (Path.cwd(), *Path.cwd().parents):
+        raise UserError(f"--output {output} holds the pictures or the project. Name a new folder for the report.")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file. Name a new folder for the report.")
+    if output.is_dir() and any(output.iterdir()) and not (output / "evaluate.json").is_file():
+        raise UserError(
+            f"--output {output} holds files that are no earlier report, and a report would replace them. Name a new "
+            f"folder, such as {output / 'report'}."
+        )
+
+
 def evaluate_pictures(options: argparse.Namespace) -> str:
     """Write the report; returns the table for the screen. Raises UserError where there is nothing to score."""
+    _check_output(options.output, options.source)
     pictures = list_pictures(options.source)
     classifier = Classifier(options.model, threads=2)
     detector = None

@@ -21,6 +21,7 @@ from src.expressions import EXPRESSIONS, FOLDER_NAMES
 from src.faceset import FaceSet
 
 NO_FACE = "no face found"
+_LARGEST_BOX = 4  # times the picture's longer side
 _BOX_COLUMNS = ("x", "y", "width", "height")
 
 
@@ -81,9 +82,11 @@ def _list_csv(path: Path) -> list[LabelledPicture]:
     if boxed and len(boxed) < len(_BOX_COLUMNS):
         raise UserError(f"{path} has the columns {boxed} only; a box needs {', '.join(_BOX_COLUMNS)}, in pixels.")
     boxes = table[boxed].apply(pd.to_numeric, errors="coerce") if boxed else None
-    if boxes is not None and (boxes.isna().any(axis=None) or (boxes[["width", "height"]] <= 0).any(axis=None)):
-        row = int(np.flatnonzero(boxes.isna().any(axis=1) | (boxes[["width", "height"]] <= 0).any(axis=1))[0]) + 2
-        raise UserError(f"{path}, line {row}: x, y, width and height must be numbers, the last two above 0.")
+    if boxes is not None:
+        bad = ~np.isfinite(boxes).all(axis=1) | (boxes[["width", "height"]] <= 0).any(axis=1)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0]) + 2
+            raise UserError(f"{path}, line {row}: x, y, width and height must be numbers, the last two above 0.")
     pictures = []
     for number, (image, label) in enumerate(zip(table["image"], table["expression"], strict=True)):
         expression = FOLDER_NAMES.get(label.strip().lower())
@@ -126,6 +129,8 @@ def _cut_out(
     photo: np.ndarray, box: Box | None, detector: Detector | None, image_size: int, margin: float
 ) -> np.ndarray:
     if box is not None:
+        if max(box[2:]) > _LARGEST_BOX * max(photo.shape[:2]):
+            raise PhotoError("box far larger than the picture")
         try:
             return crop_face(photo, box, image_size, margin)
         except ValueError:

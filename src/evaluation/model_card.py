@@ -4,15 +4,18 @@ The headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 201
 content of metrics/evaluate.json or from the metadata in the exported file.
 """
 
+import hashlib
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from src.classifier import VARIANTS, ExportMetadata
 
+SAMPLE_SENTENCE = "Trained and measured on the bundled sample of drawn faces"
 _SOURCE_NAMES = {"all": "all", "fer2013": "FER2013", "expw": "ExpW"}
 _VARIANTS = {
     "int8": "weights and activations in 8 bits, for CPUs",
@@ -28,7 +31,7 @@ class CardFacts:
     metadata: ExportMetadata
     figures: Mapping[str, Any]  # content of metrics/evaluate.json
     distribution: pd.DataFrame  # stage, expression, faces, in stage order
-    file_sizes: Mapping[str, int]  # name of an exported file -> bytes
+    files: Mapping[str, tuple[int, str]]  # name of an exported file -> bytes, `file_digest`
     dataset: str  # params.yaml: dataset
     protocol: str  # params.yaml: split.protocol
     copies_removed: bool  # params.yaml: split.remove_copies
@@ -116,6 +119,12 @@ be used commercially is not settled: treat this model as research-only.
 """
 
 
+def file_digest(path: Path) -> str:
+    """The first 32 hexadecimal digits of the file's SHA-256: what the card calls it by."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
 def _introduction(facts: CardFacts) -> str:
     text = f"""
 # Model card: facial expressions, `{facts.metadata.backbone}`
@@ -124,8 +133,8 @@ A classifier that takes the grey crop of one face and gives seven probabilities:
 {", ".join(facts.metadata.expressions)}. It is one small file that runs on a CPU without a deep-learning framework.
 """
     if facts.dataset == "sample":
-        text += """
-**Trained and measured on the bundled sample of drawn faces: it shows that the pipeline works and is of no use on
+        text += f"""
+**{SAMPLE_SENTENCE}: it shows that the pipeline works and is of no use on
 photos of people.**
 """
     return text
@@ -134,12 +143,14 @@ photos of people.**
 def _files(facts: CardFacts) -> str:
     metadata = facts.metadata
     size = metadata.image_size
-    rows = "\n".join(f"| `{name}` | {count / 1e6:.2f} MB |" for name, count in facts.file_sizes.items())
+    rows = "\n".join(
+        f"| `{name}` | {count / 1e6:.2f} MB | `{digest}` |" for name, (count, digest) in facts.files.items()
+    )
     return f"""
 ## Model
 
-| file | size |
-|---|---|
+| file | size | SHA-256, first half |
+|---|---|---|
 {rows}
 
 - Input: uint8 `(N, {size}, {size}, 1)`, grey [0, 255], one face each, cut out with a margin of

@@ -4,8 +4,9 @@
     python -m src.leaderboard --list               the entries, and the settings of each
     python -m src.leaderboard --run reference-2    run this one first, as a DVC experiment of that name; hours for some
 
-An entry is a DVC experiment (`dvc exp apply NAME` brings it back). Experiments live in the clone they ran in: an entry
-that this clone lacks keeps the row and the learning curve that are committed.
+An entry is a DVC experiment, or a commit of this repository. Experiments live in the clone they ran in (there
+`dvc exp apply NAME` brings one back): an entry that this clone lacks keeps the row and the learning curve that are
+committed. One that was run with other settings than the entry's is left out.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from src.errors import UserError, run_program
 from src.experiments import experiment_commits
 from src.leaderboard.drawing import draw_curves, draw_leaderboard
 from src.leaderboard.entries import ENTRIES, Entry
-from src.leaderboard.table import COLUMNS, find_commit, read_curve, read_row
+from src.leaderboard.table import COLUMNS, differences, find_commit, read_curve, read_row
 from src.storage import replace_file
 
 TABLE = Path("metrics/leaderboard.csv")
@@ -30,11 +31,24 @@ CURVES = FOLDER / "curves"
 
 
 def run(entry: Entry) -> None:
-    """`dvc exp run` in a copy of the project; a killed training goes on where it was. Raises UserError on failure."""
+    """`dvc exp run` in a copy of the project; a killed one goes on where it was. Raises UserError on failure.
+
+    An experiment of that name is replaced when the new one has succeeded.
+    """
+    before = entry.name in experiment_commits()
+    name = f"{entry.name}-again" if before else entry.name
+    if before and name in experiment_commits():
+        _dvc("exp", "remove", "--quiet", name)
     settings = [word for setting in entry.settings for word in ("-S", setting)]
-    command = ["dvc", "exp", "run", "--temp", "--force", "--name", entry.name, *settings]
-    if subprocess.run(command).returncode:
-        raise UserError(f"the experiment {entry.name} failed; its message is above.")
+    _dvc("exp", "run", "--temp", "--name", name, *settings)
+    if before:
+        _dvc("exp", "remove", "--quiet", entry.name)
+        _dvc("exp", "rename", "--quiet", name, entry.name)
+
+
+def _dvc(*words: str) -> None:
+    if subprocess.run(["dvc", *words]).returncode:
+        raise UserError(f"`dvc {' '.join(words[:2])}` failed; its message is above.")
 
 
 def _committed_rows() -> dict[str, dict[str, Any]]:
@@ -55,6 +69,10 @@ def rebuild() -> None:
     for entry in ENTRIES:
         commit = find_commit(entry, known)
         if commit:
+            differing = differences(entry, commit)
+            if differing:
+                print(f"{entry.name}: left out, {commit[:10]} was run with other settings: {', '.join(differing)}")
+                continue
             try:
                 rows[entry.name] = read_row(entry, commit)
                 curve = read_curve(commit)
@@ -98,12 +116,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m src.leaderboard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [entry.name for entry in ENTRIES]
+    names = [entry.name for entry in ENTRIES if entry.settings]
     parser.add_argument("--list", action="store_true", help="show the entries and their settings")
     parser.add_argument("--run", nargs="+", default=[], choices=names, metavar="NAME", help="run these entries first")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(f"{entry.name}: {entry.title}\n    {' '.join(entry.settings)}" for entry in ENTRIES))
+        for entry in ENTRIES:
+            print(
+                f"{entry.name}: {entry.title}\n    {' '.join(entry.settings) or f'the code of commit {entry.commit}'}"
+            )
         return
     for entry in ENTRIES:
         if entry.name in options.run:

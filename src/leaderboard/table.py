@@ -18,6 +18,16 @@ GROUPS = {
     "test_fer2013_without_copies": ("test", "fer2013_without_copies"),
     "test_expw": ("test", "expw"),
 }
+# Data and split, unless an entry says otherwise.
+COMMON = {
+    "dataset": "full",
+    "crop.margin": 0.1,
+    "split.protocol": "official",
+    "split.remove_copies": True,
+    "split.copy_similarity": 0.65,
+    "undersample.policy": "none",
+    "smote.enabled": False,
+}
 MEASURES = ("n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1")
 COLUMNS = (
     "name",
@@ -70,12 +80,38 @@ def read_row(entry: Entry, commit: str) -> dict[str, Any]:
     if "train" in training:  # older commits have the running accuracy under augmentation, which is another figure
         row["train_accuracy"] = training["train"]["accuracy"]
     row |= {key: training[key] for key in ("parameters", "epochs", "kept_epoch")}
-    row["seed"] = _seed(commit)
+    row["seed"] = _parameters(commit)["train.seed"]
     return row
 
 
-def _seed(commit: str) -> int:
-    return int(yaml.safe_load(_show(commit, "params.yaml"))["train"]["seed"])
+def _parameters(commit: str) -> dict[str, Any]:
+    """params.yaml of that commit, flat: dotted key -> value."""
+    flat: dict[str, Any] = {}
+
+    def flatten(content: dict[str, Any], prefix: str) -> None:
+        for key, value in content.items():
+            if isinstance(value, dict):
+                flatten(value, f"{prefix}{key}.")
+            else:
+                flat[prefix + key] = value
+
+    flatten(yaml.safe_load(_show(commit, "params.yaml")), "")
+    return flat
+
+
+def differences(entry: Entry, commit: str) -> list[str]:
+    """What that commit has otherwise than the entry says, or than the data and the split of all entries.
+
+    Keys that params.yaml did not have yet are passed over.
+    """
+    found = _parameters(commit)
+    expected = {
+        **COMMON,
+        **{key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in entry.settings)},
+    }
+    return [
+        f"{key}={found[key]} for {value}" for key, value in expected.items() if key in found and found[key] != value
+    ]
 
 
 def read_curve(commit: str) -> pd.DataFrame:

@@ -25,6 +25,11 @@ def _span(value: Any, most: int = 100) -> str:
     return f"`{text if len(text) <= most else text[: most - 1] + '…'}`"
 
 
+def _label(name: str) -> str:
+    """A name of ours as plain text; of another one what cannot be a link, a mention or a picture."""
+    return re.sub(r"[^\w ,.*-]+", " ", name).strip().replace("*", "\\*").replace("_", "\\_")
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows[:_MOST_ROWS]]
     written = [f"| {' | '.join(line)} |" for line in lines]
@@ -95,7 +100,7 @@ def _headlines(contents: Contents) -> list[str]:
                 figure = row.figures.get(measure)
                 change = _difference(figure.change) if figure else ""
                 cells.append(f"{figure.text}{f' **{change}**' if change else ''}" if figure else "")
-            rows.append([row.name.replace("*", "\\*"), f"{row.n:,}", *cells])
+            rows.append([_label(row.name), f"{row.n:,}", *cells])
     if not rows:
         return ["`metrics/evaluate.json` is missing, so there are no figures to show."]
     table = _table(["test faces", "n", "accuracy (95 %)", "macro F1 (95 %)", "calibration error"], rows)
