@@ -24,7 +24,8 @@ def run_program(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         remedies = {
-            errno.ENOSPC: "The disk is full. Free some space (`dvc gc -w` drops unused cache files) and run again.",
+            errno.ENOSPC: "The disk is full. Free some space and run again (`dvc gc -a -T --all-experiments` drops "
+            "cache files that no branch, tag or experiment uses).",
             errno.EDQUOT: "The disk quota is used up. Free some space and run again.",
             errno.EACCES: "Permission denied. Make the folder writable for this user and run again.",
             errno.EPERM: "Permission denied. Make the folder writable for this user and run again.",
