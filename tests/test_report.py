@@ -18,7 +18,7 @@ import yaml
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.reporting.comment import render_comment
+from src.reporting.comment import _label, render_comment
 from src.reporting.contents import Contents, read_contents
 from src.reporting.figures import decimal, signed
 from src.reporting.markup import element
@@ -483,6 +483,15 @@ def test_comment_lists_what_differs(repository: Path) -> None:
     assert f"| ![plots/confusion.png]({address}/plots/confusion.png) | ![plots/confusion.png]({address}/" in comment
     assert f"| absent | ![plots/new one.png]({address}/plots/new%20one.png) |" in comment
     assert "example.org/raw" not in render_comment(contents)
+
+
+@pytest.mark.parametrize(
+    "name", ["[win](https://evil.example)", "@maintainer", "![x](y)", "<b>", "`a` | b", "www.x.org"]
+)
+def test_a_section_with_a_foreign_name_stays_text(name: str) -> None:
+    """Of a metrics file that a pull request brings."""
+    assert not set("[]()<>@!|`/:.") & set(_label(name))
+    assert _label("FER2013 PrivateTest*, without copies") == "FER2013 PrivateTest\\*, without copies"
 
 
 def test_comment_fits_into_githubs_limit(repository: Path) -> None:

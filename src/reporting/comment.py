@@ -27,7 +27,7 @@ def _span(value: Any, most: int = 100) -> str:
 
 def _label(name: str) -> str:
     """A name of ours as plain text; of another one what cannot be a link, a mention or a picture."""
-    return re.sub(r"[^\w ,.*-]+", " ", name).strip().replace("*", "\\*").replace("_", "\\_")
+    return re.sub(r"[^\w ,*-]+", " ", name).strip().replace("*", "\\*").replace("_", "\\_")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
