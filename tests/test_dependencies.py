@@ -37,6 +37,12 @@ MODULES = {
     "pydrive2": "pydrive2.fs",
     "markdown-it-py": "markdown_it",
     "pysocks": "socks",
+    "appdirs": "appdirs",
+    "httplib2": "httplib2",
+    "oauth2client": "oauth2client.client",
+    "psutil": "psutil",
+    "pyopenssl": "OpenSSL.crypto",
+    "requests": "requests",
 }
 # Named in requirements.in only to keep another package's version in bounds.
 BOUNDS_ONLY = {"backports-strenum"}

@@ -152,7 +152,6 @@ def test_server_that_never_answers_does_not_stop_training(tmp_path: Path, server
 def test_network_lost_in_the_middle_does_not_hold_up_training(tmp_path: Path, server: WandbServer) -> None:
     """Everything is on disk, and the message says how to send it."""
     result = _run_online(tmp_path, server)
-    assert "nothing more of this run is logged" in result.stderr  # the table of the confusion matrix
     assert "`wandb sync wandb/run-*-a1b2` sends it" in result.stderr
     (file,) = (tmp_path / "wandb").glob("run-*-a1b2/*.wandb")
     assert b"val_accuracy" in file.read_bytes()
