@@ -15,7 +15,7 @@ _GROUPS = {"validation": "validation, all", "test_fer2013": "test, FER2013", "te
 def draw_leaderboard(path: str | Path, table: pd.DataFrame) -> None:
     """One line per entry, the best on validation on top: accuracy with its 95 % interval, and macro F1 (hollow)."""
     ranked = table.sort_values("validation_accuracy", kind="stable").reset_index(drop=True)
-    with drawing(path, 9.0, 1.4 + 0.42 * len(ranked)) as figure:
+    with drawing(path, 9.6, 1.6 + 0.42 * len(ranked)) as figure:
         axes = figure.subplots(1, len(_GROUPS), sharey=True)
         for place, (group, title) in enumerate(_GROUPS.items()):
             accuracy, colour = ranked[f"{group}_accuracy"], _COLOURS[place]
@@ -24,7 +24,7 @@ def draw_leaderboard(path: str | Path, table: pd.DataFrame) -> None:
             axes[place].plot(
                 ranked[f"{group}_macro_f1"], ranked.index, "o", color=colour, fillstyle="none", label="macro F1"
             )
-            axes[place].set_title(f"{title} (n = {_count(ranked[f'{group}_n'])})")
+            axes[place].set_title(f"{title}\n(n = {_count(ranked[f'{group}_n'])})")
             axes[place].xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
             axes[place].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes[place].grid(axis="x")
