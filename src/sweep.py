@@ -23,7 +23,7 @@ import yaml
 from tqdm import tqdm
 
 from src.errors import UserError, run_program
-from src.experiments import experiment_commits
+from src.experiments import experiment_commits, file_at
 from src.params import load_params, parse_params
 from src.storage import replace_file
 
@@ -126,7 +126,7 @@ def queue(experiments: list[Experiment]) -> None:
 
 
 def wait(experiments: list[Experiment], jobs: int) -> dict[str, str]:
-    """Start the workers; returns when all have ended, or when nothing goes on: name -> Success, Failed or Queued."""
+    """Start the workers; returns when all have ended, or nothing goes on: name -> its last status, or Removed."""
     _dvc("queue", "start", "--jobs", str(jobs))
     names = [experiment.name for experiment in experiments]
     ended: dict[str, str] = {}
@@ -148,11 +148,9 @@ def table(ended: dict[str, str]) -> str:
     revisions = experiment_commits()
     rows, failed = [], []
     for name, status in ended.items():
-        shown = subprocess.run(
-            ["git", "show", f"{revisions.get(name, 'missing')}:metrics/evaluate.json"], capture_output=True, text=True
-        )
-        if status == "Success" and shown.returncode == 0:
-            figures = json.loads(shown.stdout)["validation"]["all"]
+        content = file_at(revisions[name], "metrics/evaluate.json") if name in revisions else None
+        if status == "Success" and content is not None:
+            figures = json.loads(content)["validation"]["all"]
             rows.append((figures["accuracy"], name, figures))
         elif status not in _FINISHED:
             failed.append(f"{name}: not run ({status.lower()}); `dvc queue start` goes on with what is queued")

@@ -27,12 +27,7 @@ def main() -> None:
             report["int8"] = export_quantized(partial / "model.onnx", train, validation)
         if params.export.multiview:
             report["multiview"] = export_multiview(
-                trained,
-                validation,
-                params.crop.margin,
-                params.export.uncertain_below,
-                params.export.parity_faces,
-                partial,
+                trained, validation, margin, uncertain_below, params.export.parity_faces, partial
             )
     write_json("metrics/export.json", report)
 

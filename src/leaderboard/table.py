@@ -2,12 +2,12 @@
 
 import io
 import json
-import subprocess
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from src.experiments import file_at
 from src.leaderboard.entries import Entry
 
 # Column -> split and section of metrics/evaluate.json.
@@ -44,22 +44,17 @@ COLUMNS = (
 )
 
 
-def _git(*arguments: str) -> str | None:
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    return result.stdout if result.returncode == 0 else None
-
-
 def find_commit(entry: Entry, known: dict[str, str]) -> str | None:
     """The commit that holds the figures of an entry, or None when it is not in this clone."""
     commit = known.get(entry.name) or entry.commit
-    return commit if commit and _git("cat-file", "-e", f"{commit}:metrics/evaluate.json") is not None else None
+    return commit if commit and file_at(commit, "metrics/evaluate.json") is not None else None
 
 
 def _show(commit: str, path: str) -> str:
-    content = _git("show", f"{commit}:{path}")
+    content = file_at(commit, path)
     if content is None:
         raise LookupError(f"{commit} has no {path}")
-    return content
+    return content.decode()
 
 
 def read_row(entry: Entry, commit: str) -> dict[str, Any]:

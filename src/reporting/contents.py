@@ -14,10 +14,11 @@ import yaml
 
 from src.errors import UserError
 from src.evaluation.report import read_data_note
+from src.experiments import file_at
 from src.reporting.figures import Row, read_rows
 from src.reporting.funnel import Funnel, read_funnel
 from src.reporting.pipeline import Stage, read_stages
-from src.reporting.revisions import Differences, Revision, compare, file_at, find_revision, uncommitted_files
+from src.reporting.revisions import Differences, Revision, compare, find_revision, uncommitted_files
 
 CARDS = ("models/model_card.md", "pretrained/model_card.md")
 
@@ -91,7 +92,7 @@ def _read_pictures(root: Path, folder: str, differences: Differences) -> list[Pi
         name = f"{folder}/{path.name}"
         before = None
         if name in differences.plots and differences.against:
-            before = file_at(root, differences.against, name)
+            before = file_at(differences.against.hash, name, root)
         pictures.append(Picture(name, path.read_bytes(), before))
     return pictures
 

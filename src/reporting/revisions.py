@@ -86,11 +86,6 @@ def uncommitted_files(root: Path) -> list[str]:
     return [name for name in text.decode(errors="replace").split("\0") if name]
 
 
-def file_at(root: Path, revision: Revision, path: str) -> bytes | None:
-    """Content of a file as it was in that commit, or None where Git did not have it."""
-    return _git(root, "show", f"{revision.hash}:{path}")
-
-
 def _changes(root: Path, what: str, revision: Revision) -> list[Change]:
     """`dvc metrics diff` or `dvc params diff` against a commit."""
     command = [sys.executable, "-m", "dvc", what, "diff", "--json", revision.hash]
