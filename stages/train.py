@@ -32,8 +32,7 @@ def main() -> None:
         save_trained("models/train", trained)
         write_history("plots/history.csv", trained.history)
         write_json("metrics/train.json", {**trained.report, "run": key})
-        tracker.log_confusion(validation.targets, trained.predicted)
-        tracker.finish(trained.report)
+        tracker.finish(trained.report, validation.targets, trained.predicted)
         remove_state(state)
 
 

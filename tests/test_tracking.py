@@ -23,8 +23,7 @@ tracker = Tracker({"train": {"epochs": 1}, "data": {"train": "0123"}}, run_id="a
 for batch in range(3):
     tracker.on_train_batch_end(batch, {"loss": 1.0 + batch})
 tracker.log_epoch({"epoch": 1, "val_accuracy": 0.5, "learning_rate": 0.01})
-tracker.log_confusion(np.array([0, 1, 3]), np.array([0, 3, 3]))
-tracker.finish({"accuracy": 0.5})
+tracker.finish({"accuracy": 0.5}, np.array([0, 1, 3]), np.array([0, 3, 3]))
 print("trained")
 """
 
@@ -62,6 +61,16 @@ def read_offline_run(path: Path) -> Iterator[Any]:
             yield record
 
 
+def _history(records: list[Any]) -> dict[str, list[object]]:
+    """Every value that was logged, by name, in order."""
+    history: dict[str, list[object]] = {}
+    for record in records:
+        for item in record.history.item:
+            key = item.key or "/".join(item.nested_key)
+            history.setdefault(key, []).append(json.loads(item.value_json))
+    return history
+
+
 def test_offline_run_without_an_account(tmp_path: Path) -> None:
     """Read back: parameters, data hashes, Git revision, every batch, the epoch, learning rate, confusion matrix."""
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -77,11 +86,7 @@ def test_offline_run_without_an_account(tmp_path: Path) -> None:
     assert config["train"] == {"epochs": 1}
     assert config["data"] == {"train": "0123"}
     assert config["git_revision"] == head
-    history: dict[str, list[object]] = {}
-    for record in records:
-        for item in record.history.item:
-            key = item.key or "/".join(item.nested_key)
-            history.setdefault(key, []).append(json.loads(item.value_json))
+    history = _history(records)
     assert history["batch/loss"] == [1.0, 2.0, 3.0]
     assert history["epoch/val_accuracy"] == [0.5]
     assert history["epoch/learning_rate"] == [0.01]
@@ -148,13 +153,18 @@ def test_server_that_never_answers_does_not_stop_training(tmp_path: Path, server
     assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
 
 
-@pytest.mark.parametrize("server", [{"lose_after": 5}], indirect=True)
+@pytest.mark.parametrize("server", [{"lose_after": 4}, {"lose_after": 6}], indirect=True, ids=["early", "later"])
 def test_network_lost_in_the_middle_does_not_hold_up_training(tmp_path: Path, server: WandbServer) -> None:
-    """Everything is on disk, and the message says how to send it."""
+    """What was logged is on disk, and the message says how to send it."""
     result = _run_online(tmp_path, server)
     assert "`wandb sync wandb/run-*-a1b2` sends it" in result.stderr
     (file,) = (tmp_path / "wandb").glob("run-*-a1b2/*.wandb")
-    assert b"val_accuracy" in file.read_bytes()
+    records = list(read_offline_run(file))
+    history = _history(records)
+    assert history["batch/loss"] == [1.0, 2.0, 3.0]
+    assert history["epoch/val_accuracy"] == [0.5]
+    summary = {item.key: json.loads(item.value_json) for record in records for item in record.summary.update}
+    assert summary["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("folder", [".dvc/tmp/exps/standalone/tmpa1b2", ".dvc/tmp/exps/tmpa1b2"])
