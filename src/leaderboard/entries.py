@@ -148,10 +148,14 @@ ENTRIES = (
         Entry(f"short-{seed}", f"recipe-3 in 12 epochs, seed {seed}", (*SHORT, f"train.seed={seed}"))
         for seed in (1, 2, 3)
     ),
-    Entry("short-copies", "the same, copies left in, seed 1", (*SHORT, "train.seed=1", "split.remove_copies=false")),
+    Entry(
+        "short-copies",
+        "recipe-3 in 12 epochs, copies left in, seed 1",
+        (*SHORT, "train.seed=1", "split.remove_copies=false"),
+    ),
     Entry(
         "short-half",
-        "the same steps on half the train faces, seed 1",
+        "as many steps on half the train faces, seed 1",
         (
             *(setting for setting in SHORT if setting != SHORT_EPOCHS),
             "train.epochs=24",
