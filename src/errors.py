@@ -34,7 +34,7 @@ def run_program(main: Callable[[], None]) -> None:
         remedy = remedies.get(error.errno or 0)
         if remedy is None:
             raise
-        sys.exit(f"error: {error.filename or 'writing an output'}: {remedy} Earlier outputs are untouched.")
+        sys.exit(f"error: {error.filename or 'writing an output'}: {remedy} Nothing half-written was left.")
     except MemoryError:
         sys.exit("error: out of memory. Close other programs or use a machine with more memory, then run again.")
     except KeyboardInterrupt:

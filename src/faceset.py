@@ -99,7 +99,9 @@ class FaceSet:
         except (OSError, MemoryError):
             raise
         except Exception as error:  # NumPy evaluates the header, so damage there raises anything
-            raise UserError(f"{directory} is damaged ({error}). Rebuild it with `dvc repro -f`.") from error
+            raise UserError(
+                f"{directory} is damaged ({error}). Run the stage that writes it again: `dvc repro -f -s STAGE`."
+            ) from error
         try:
             return FaceSet(images, labels)
         except UserError as error:

@@ -26,11 +26,13 @@ def release(models: Path, pretrained: Path) -> None:
     card = (models / "model_card.md").read_text(encoding="utf-8")
     if SAMPLE_SENTENCE in card:
         raise UserError("models/ holds a model of drawn faces, which is not released. `dvc repro` on real data first.")
-    if file_digest(models / "export/model.onnx") not in card:
-        raise UserError(
-            f"{models / 'model_card.md'} was written for another {models / 'export/model.onnx'}. Run `dvc repro` "
-            "to its end, so that the model is evaluated, and release then."
-        )
+    present = [name for name in OPTIONAL_FILES if (models / name).is_file()]
+    for name in ("export/model.onnx", "export/model.tflite", *present):
+        if file_digest(models / name) not in card:
+            raise UserError(
+                f"{models / 'model_card.md'} was written for another {models / name}. Run `dvc repro` to its end, so "
+                "that the model is evaluated, and release then."
+            )
     size = (models / "export/model.onnx").stat().st_size
     if size > MAX_BYTES:
         raise UserError(
@@ -38,7 +40,6 @@ def release(models: Path, pretrained: Path) -> None:
             "in Git. Release a smaller backbone (train.backbone=compact), or share this one through the DVC remote."
         )
     with replace_directory(pretrained) as partial:
-        present = [name for name in OPTIONAL_FILES if (models / name).is_file()]
         for name in (*FILES, *present):
             shutil.copyfile(models / name, partial / Path(name).name)
 

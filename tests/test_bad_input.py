@@ -193,7 +193,7 @@ def test_full_disk(tmp_path: Path, run_stage: RunStage, mount: Mount, stage: str
     mount(*FULL_DISK[stage])
     prepare(tmp_path, stage)
     check_refusal(
-        tmp_path, lambda: run_stage(stage, train=SHORT), ["The disk is full", "Earlier outputs are untouched"]
+        tmp_path, lambda: run_stage(stage, train=SHORT), ["The disk is full", "Nothing half-written was left"]
     )
 
 
@@ -203,7 +203,7 @@ def test_full_disk_while_exporting(tmp_path: Path, run_stage: RunStage, mount: M
     mount("models", f"size={free}")
     prepare(tmp_path, "export")
     random_network(tmp_path / "models/train")
-    check_refusal(tmp_path, lambda: run_stage("export"), ["The disk is full", "Earlier outputs are untouched"])
+    check_refusal(tmp_path, lambda: run_stage("export"), ["The disk is full", "Nothing half-written was left"])
 
 
 def test_read_only_file_system(tmp_path: Path, run_stage: RunStage, mount: Mount) -> None:

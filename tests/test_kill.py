@@ -1,7 +1,7 @@
 """kill -9 and Ctrl-C at random moments of every stage; the next `dvc repro` ends where an undisturbed run ends.
 
 Real DVC and real stages, in a copy of the project, on the bundled sample. One kill per stage by default;
-`FER_KILLS=20 python -m pytest tests/test_kill.py --timeout=3000` is the full run, about 50 minutes on two cores.
+`FER_KILLS=20 python -m pytest tests/test_kill.py --timeout=3000` is the full run, 20 to 50 minutes on two cores.
 Training must also continue where it was: test_network compares a resumed run with an undisturbed one.
 
 The moments are drawn by a seed. Every second one falls where it hurts most: while an output is being written.

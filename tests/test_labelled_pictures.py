@@ -70,9 +70,11 @@ def test_table_with_boxes_is_cut_out_as_everywhere(tmp_path: Path) -> None:
     assert not skipped
 
 
-@pytest.mark.parametrize("output", ["faces", ".", "faces/..", "notes", "notes/note.txt"])
+@pytest.mark.parametrize("output", ["faces", ".", "faces/..", "notes", "notes/note.txt", "metrics"])
 def test_a_report_replaces_nothing_but_a_report(faces_by_class: Path, tmp_path: Path, output: str) -> None:
-    """Not the pictures, not the folder above them, not somebody's notes."""
+    """Not the pictures, not the folder above them, not somebody's notes, not a project's metrics."""
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/evaluate.json").write_text("{}")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/note.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))

@@ -23,7 +23,8 @@ def _models(folder: Path) -> Path:
 
 
 def _describe(models: Path, text: str = "Model card") -> None:
-    (models / "model_card.md").write_text(f"{text}: {file_digest(models / 'export/model.onnx')}")
+    digests = [file_digest(path) for path in sorted((models / "export").iterdir())]
+    (models / "model_card.md").write_text(f"{text}: {' '.join(digests)}")
 
 
 def test_release_replaces_what_was_there(tmp_path: Path) -> None:
@@ -39,6 +40,7 @@ def test_release_replaces_what_was_there(tmp_path: Path) -> None:
 def test_a_variant_goes_along(tmp_path: Path, name: str) -> None:
     models = _models(tmp_path / "models")
     (models / "export" / name).write_text("small")
+    _describe(models)
     release(models, tmp_path / "pretrained")
     assert (tmp_path / "pretrained" / name).read_text() == "small"
 
@@ -72,10 +74,11 @@ def test_a_model_of_the_sample_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_card_of_another_model_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", *VARIANTS.values()])
+def test_a_card_of_another_model_is_refused(tmp_path: Path, name: str) -> None:
     """As after a kill between export and evaluate."""
     models = _models(tmp_path / "models")
-    (models / "export/model.onnx").write_text("exported anew")
+    (models / "export" / name).write_text("exported anew")
     with pytest.raises(UserError, match=r"was written for another .*dvc repro"):
         release(models, tmp_path / "pretrained")
     assert not (tmp_path / "pretrained").exists()

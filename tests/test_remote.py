@@ -303,6 +303,20 @@ def test_secrets_go_to_the_ignored_file_only(bare_project: tuple[Machine, Path])
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.parametrize("kind", ["user", "service"])
+def test_a_saved_client_outlasts_a_check_with_the_variable(bare_project: tuple[Machine, Path], kind: str) -> None:
+    machine, project = bare_project
+    machine.save_token(machine.drive.user_credentials())
+    machine.run_remote(project, "--folder", machine.drive.shared_folder, "--client-file", machine.client_file())
+    local = project / ".dvc/config.local"
+    before = local.read_text()
+    credentials = machine.drive.user_credentials() if kind == "user" else machine.drive.service_credentials()
+    machine.run_remote(project, variables={"GDRIVE_CREDENTIALS_DATA": credentials})
+    assert CLIENT_SECRET in local.read_text()
+    machine.run_remote(project)
+    assert local.read_text() == before
+
+
 def test_ci_needs_the_environment_only(bare_project: tuple[Machine, Path]) -> None:
     machine, project = bare_project
     variables = {"GDRIVE_CREDENTIALS_DATA": machine.drive.service_credentials(), "CI": "1"}

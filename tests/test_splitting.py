@@ -1,5 +1,9 @@
 """Nothing leaks between splits: no photo and no copy straddles, and the usage is FER2013's own."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -41,6 +45,18 @@ def _faces(per_usage: int = 21, photos: int = 60) -> FaceSet:
     labels = pd.DataFrame(rows, columns=["image_name", "source", "usage", "expression", "group"])
     labels["copy_of"], labels["synthetic"] = "", False
     return FaceSet(_pictures(len(rows)), labels)
+
+
+def test_git_goes_on_ignoring_the_faces(tmp_path: Path, run_stage: Callable[..., Any]) -> None:
+    """DVC's .gitignore lies in the folder that the stage replaces."""
+    _faces().save(tmp_path / "data/interim/faces")
+    ignore = tmp_path / "data/processed/split/.gitignore"
+    ignore.parent.mkdir(parents=True)
+    ignore.write_text("/train\n/validation\n/test\n")
+    result = run_stage("split")
+    assert result.returncode == 0, result.stderr
+    assert ignore.read_text() == "/train\n/validation\n/test\n"
+    assert sorted(path.name for path in ignore.parent.iterdir()) == [".gitignore", "test", "train", "validation"]
 
 
 def test_unlike_pictures_are_not_copies() -> None:

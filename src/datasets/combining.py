@@ -24,10 +24,11 @@ def read_expw_table(path: str | Path) -> pd.DataFrame:
             f"{path} is missing. Build it with `dvc repro ingest_expw`, or fetch it with `dvc pull`."
         ) from None
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is damaged ({error}). Rebuild it with `dvc repro -f ingest_expw`.") from error
+        raise UserError(f"{path} is damaged ({error}). Rebuild it with `dvc repro -f -s ingest_expw`.") from error
     if tuple(table.columns) != COLUMNS or any(table[name].dtype.kind != "i" for name in ("x", "y", "width", "height")):
         raise UserError(
-            f"{path} is damaged; expected the columns {', '.join(COLUMNS)}. Rebuild it with `dvc repro -f ingest_expw`."
+            f"{path} is damaged; expected the columns {', '.join(COLUMNS)}. Rebuild it with "
+            "`dvc repro -f -s ingest_expw`."
         )
     return table
 

@@ -61,7 +61,8 @@ def _check_output(output: Path, source: Path) -> None:
         raise UserError(f"--output {output} holds the pictures or the project. Name a new folder for the report.")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file. Name a new folder for the report.")
-    if output.is_dir() and any(output.iterdir()) and not (output / "evaluate.json").is_file():
+    report_is_there = all((output / name).is_file() for name in ("evaluate.json", "predictions.csv"))
+    if output.is_dir() and any(output.iterdir()) and not report_is_there:
         raise UserError(
             f"--output {output} holds files that are no earlier report, and a report would replace them. Name a new "
             f"folder, such as {output / 'report'}."

@@ -66,13 +66,13 @@ def score_split(classifier: Classifier, directory: str | Path) -> ScoredFaces:
     if "copy_in_train" not in faces.labels.columns or faces.labels["copy_in_train"].dtype != bool:
         raise UserError(
             f"{directory}/labels.csv has no column copy_in_train of True and False. "
-            "Rebuild it with `dvc repro -f split`."
+            "Rebuild it with `dvc repro -f -s split`."
         )
     probabilities = classifier.predict(np.asarray(faces.images))
     if not np.isfinite(probabilities).all() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
         raise UserError(
             "The model's outputs are not probabilities (each row should sum to 1). "
-            "Export it again with `dvc repro -f export`."
+            "Export it again with `dvc repro -f -s export`."
         )
     return ScoredFaces(faces, probabilities)
 
@@ -169,7 +169,7 @@ def read_history(path: str | Path) -> pd.DataFrame:
     """The epochs of the training, as stage train writes them. Raises UserError when missing or incomplete."""
     history = _read_table(path, _HISTORY_COLUMNS, "train")
     if history.empty:
-        raise UserError(f"{path} holds no epoch. Train again with `dvc repro -f train`.")
+        raise UserError(f"{path} holds no epoch. Train again with `dvc repro -f -s train`.")
     return history
 
 
@@ -201,7 +201,7 @@ def _reliability(test: ScoredFaces, rules: ScoringRules) -> pd.DataFrame:
 
 
 def _read_table(path: str | Path, columns: tuple[str, ...], stage: str) -> pd.DataFrame:
-    remedy = f"Write it again with `dvc repro -f {stage}`."
+    remedy = f"Write it again with `dvc repro -f -s {stage}`."
     try:
         table = pd.read_csv(path, keep_default_na=False)
     except FileNotFoundError:

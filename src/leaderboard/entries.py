@@ -142,7 +142,10 @@ ENTRIES = (
     Entry("recipe-2", "compact, 36 epochs", (*RECIPE, *LIGHT, ALONE, "train.epochs=36"), commit="47a0cfb"),
     Entry("recipe-3", "compact, 36 epochs, mixup, erasing", (*RECIPE, *STRONG, ALONE, "train.epochs=36")),
     Entry(
-        "recipe-4", "student of recipe-3, 48 epochs", (*RECIPE, *STRONG, "train.teacher_epochs=36", "train.epochs=48")
+        "recipe-4",
+        "student of recipe-3, 48 epochs",
+        (*RECIPE, *STRONG, "train.teacher_epochs=36", "train.epochs=48"),
+        commit="910497d",
     ),
     *(
         Entry(f"short-{seed}", f"recipe-3 in 12 epochs, seed {seed}", (*SHORT, f"train.seed={seed}"))

@@ -3,10 +3,7 @@
 The backend is chosen before Keras is imported, by the environment variable KERAS_BACKEND (tensorflow by default).
 """
 
-import os
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter hides our messages
 
 import keras
 

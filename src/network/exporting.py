@@ -45,7 +45,7 @@ def build_classifier(trained: TrainedNetwork) -> keras.Model:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the converters, which write pages to both streams, from C++ too; the pages follow on an error."""
+    """Silence the converters, which write pages to both streams, from C++ too. What they raise is not silenced."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)

@@ -54,7 +54,7 @@ def load_trained(directory: str | Path) -> TrainedNetwork:
         ) from error
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0][:160]
-        raise UserError(f"{directory} is damaged ({reason}). Train again with `dvc repro -f train`.") from error
+        raise UserError(f"{directory} is damaged ({reason}). Train again with `dvc repro -f -s train`.") from error
 
 
 def write_history(path: str | Path, history: list[dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """The one core: frame in, list of faces out. The window, headless runs and Python users all go through it.
 
-detector (every few frames, mostly on a reduced frame) -> tracker -> one batched classifier call -> smoothing.
+detector (every few frames) -> tracker -> one batched classifier call -> smoothing.
 """
 
 import time

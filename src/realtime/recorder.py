@@ -14,6 +14,8 @@ import io
 import json
 import os
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -185,14 +187,22 @@ def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 class PictureWriter:
-    """Annotated pictures: one file, or a folder of files under the names of the originals."""
+    """Annotated pictures: one file, or a folder of files under the names of the originals.
 
-    def __init__(self, path: Path, *, folder: bool) -> None:
+    Raises UserError where a picture could take an original's place.
+    """
+
+    def __init__(self, path: Path, originals: Sequence[Path], *, folder: bool) -> None:
         self.path, self._folder = path, folder
+        if any(path.resolve() == (file.parent if folder else file).resolve() for file in originals):
+            verb = "holds" if folder else "is"
+            raise UserError(f"{path} {verb} the source itself; name another output.")
+        stems = Counter(file.stem for file in originals)
+        self._names = {file.name: file.stem if stems[file.stem] == 1 else file.name for file in originals}
         (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
 
     def write(self, image: np.ndarray, name: str) -> None:
-        save_picture(self.path / f"{Path(name).stem}.png" if self._folder else self.path, image)
+        save_picture(self.path / f"{self._names[name]}.png" if self._folder else self.path, image)
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from src.errors import UserError
 from src.realtime.faces import Face
 from src.realtime.recorder import VIDEOS, PictureWriter, Table, VideoRecorder, save_picture
-from src.realtime.source import Frame, Source
+from src.realtime.source import Frame, Pictures, Source
 from src.realtime.summary import draw_summary
 from src.realtime.timeline import Timeline
 
@@ -56,8 +56,8 @@ class Results:
         self.video: VideoRecorder | None = None
         self._pictures: PictureWriter | None = None
         self._written: list[Path] = []
-        if output is not None and not source.continuous and output.suffix.lower() not in VIDEOS:
-            self._pictures = PictureWriter(output, folder=source.total != 1 or not output.suffix)
+        if output is not None and isinstance(source, Pictures) and output.suffix.lower() not in VIDEOS:
+            self._pictures = PictureWriter(output, source.files, folder=source.total != 1 or not output.suffix)
             self._written.append(output)
         elif output is not None:
             self.video = VideoRecorder(output, source.frames_per_second, paced=source.live)

@@ -131,16 +131,16 @@ class Pictures:
     def __init__(self, path: Path) -> None:
         self.path: Path | None = path
         self.title = path.name or str(path)
-        self._files = [path]
+        self.files = [path]
         if path.is_dir():
-            self._files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
-            if not self._files:
+            self.files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+            if not self.files:
                 raise UserError(f"{path} holds no pictures ({', '.join(PICTURES)}).")
-        self.total: int | None = len(self._files)
+        self.total: int | None = len(self.files)
         self.unreadable: list[Path] = []
 
     def __iter__(self) -> Iterator[Frame]:
-        for number, file in enumerate(self._files):
+        for number, file in enumerate(self.files):
             # imdecode, since imread fails on some file names under Windows.
             content = np.frombuffer(file.read_bytes(), np.uint8)
             image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
@@ -148,8 +148,8 @@ class Pictures:
                 self.unreadable.append(file)
             else:
                 yield Frame(number, float(number), image, time.monotonic(), file.name)
-        if len(self.unreadable) == len(self._files):
-            raise UserError(f"{self._files[0]} cannot be read as a picture: it is damaged or of an unknown format.")
+        if len(self.unreadable) == len(self.files):
+            raise UserError(f"{self.files[0]} cannot be read as a picture: it is damaged or of an unknown format.")
 
     def close(self) -> None:
         pass

@@ -14,10 +14,11 @@ from src.remote.credentials import Credentials, OAuthClient, ServiceAccount
 
 # DVC does not create the folder that its remote names (`dvc push` ends with "Confirm ... exists"), so we do.
 STORE = "dvcstore"
+USE_SERVICE_ACCOUNT = "gdrive_use_service_account"
 SECRETS = (
     "gdrive_client_id",
     "gdrive_client_secret",
-    "gdrive_use_service_account",
+    USE_SERVICE_ACCOUNT,
     "gdrive_service_account_json_file_path",
 )
 
@@ -67,7 +68,7 @@ def read_remote(config: Config, name: str) -> Remote | None:
         raise UserError(f"the DVC remote '{name}' is {url}, not on Google Drive. Give --name with another name.")
     credentials: Credentials | None = None
     path = settings.get("gdrive_service_account_json_file_path")
-    if settings.get("gdrive_use_service_account") and path:
+    if settings.get(USE_SERVICE_ACCOUNT) and path:
         credentials = ServiceAccount.from_file(Path(config.files["local"]).parent / path)
     elif settings.get("gdrive_client_id") and settings.get("gdrive_client_secret"):
         credentials = OAuthClient(settings["gdrive_client_id"], settings["gdrive_client_secret"])
@@ -101,7 +102,9 @@ def write_remote(config: Config, name: str, url: str, credentials: Credentials, 
         )
     lines = []
     local = dict(config.load_one("local")["remote"].get(name, {}))
-    wanted = {key: value for key, value in local.items() if key not in SECRETS} | credentials.settings()
+    # What comes from the environment is not saved, so it takes no saved client's place.
+    replaced = (USE_SERVICE_ACCOUNT,) if credentials.from_environment else SECRETS
+    wanted = {key: value for key, value in local.items() if key not in replaced} | credentials.settings()
     if wanted != local:
         if not local_file.exists():
             local_file.touch(mode=0o600)

@@ -21,6 +21,7 @@ class OAuthClient:
     client_id: str
     client_secret: str
     title = "your Google account"
+    from_environment = False
 
     def settings(self) -> dict[str, Any]:
         """Secret part of the DVC remote."""
@@ -44,6 +45,7 @@ class UserToken:
 
     text: str
     title = "the token in GDRIVE_CREDENTIALS_DATA"
+    from_environment = True
 
     def settings(self) -> dict[str, Any]:
         return {}
@@ -66,6 +68,10 @@ class ServiceAccount:
                 "--client-file."
             )
         return cls(json.dumps(content), path.expanduser().resolve())
+
+    @property
+    def from_environment(self) -> bool:
+        return self.path is None
 
     @property
     def email(self) -> str:

@@ -80,7 +80,7 @@ def _read_metrics(root: Path) -> dict[str, Any]:
             metrics[path.stem] = json.loads(_read_text(root, name))
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{name} is not valid JSON ({error}). Write it again with `dvc repro -f {path.stem}`, or restore it "
+                f"{name} is not valid JSON ({error}). Write it again with `dvc repro -f -s {path.stem}`, or restore it "
                 f"with `git checkout {name}`."
             ) from error
     return metrics

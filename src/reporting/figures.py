@@ -89,7 +89,7 @@ def read_rows(evaluation: Mapping[str, Any], differences: Differences, starred: 
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"metrics/evaluate.json is not as stage evaluate writes it ({error!r}). Write it again with "
-            "`dvc repro -f evaluate`, or restore it with `git checkout metrics/evaluate.json`."
+            "`dvc repro -f -s evaluate`, or restore it with `git checkout metrics/evaluate.json`."
         ) from error
     return rows
 

@@ -62,7 +62,7 @@ def _read_distribution(path: Path) -> dict[str, int]:
     except (KeyError, ValueError, TypeError) as error:  # UnicodeDecodeError is a ValueError
         raise UserError(
             f"{path} does not list the faces of the seven expressions ({error!r}). "
-            f"Write it again with `dvc repro -f {path.stem}`, or restore it with `git checkout {path}`."
+            f"Write it again with `dvc repro -f -s {path.stem}`, or restore it with `git checkout {path}`."
         ) from error
 
 
@@ -94,7 +94,7 @@ def read_funnel(root: Path, metrics: Mapping[str, Any]) -> Funnel:
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"metrics/{stage}.json is not as stage {stage} writes it ({error!r}). Write it again with "
-                f"`dvc repro -f {stage}`, or restore it with `git checkout metrics/{stage}.json`."
+                f"`dvc repro -f -s {stage}`, or restore it with `git checkout metrics/{stage}.json`."
             ) from error
     return Funnel(steps, held_out, losses, missing)
 
