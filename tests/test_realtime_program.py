@@ -163,15 +163,24 @@ def test_a_folder_of_pictures(photos: Path, folder: Path, tmp_path: Path) -> Non
     assert {line["picture"] for line in read_lines(tmp_path / "photos.jsonl")} == {"a.jpg", "b.png"}
 
 
-@pytest.mark.parametrize(("source", "output"), [("", "."), ("a.jpg", "."), ("b.png", "b.png"), ("", "../photos")])
+@pytest.mark.parametrize(
+    ("source", "option", "output"),
+    [
+        ("", "--output", "."),
+        ("", "--output", "../photos"),
+        ("", "--summary", "b.png"),
+        ("a.jpg", "--output", "."),
+        ("b.png", "--output", "b.png"),
+    ],
+)
 def test_no_picture_takes_its_originals_place(
-    photos: Path, folder: Path, tmp_path: Path, source: str, output: str
+    photos: Path, folder: Path, tmp_path: Path, source: str, option: str, output: str
 ) -> None:
     copy = tmp_path / "photos"
     shutil.copytree(photos, copy)
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     result = run_realtime(
-        "--source", copy / source, "--model", folder / "model.onnx", *HAAR, "--headless", "--output", output,
+        "--source", copy / source, "--model", folder / "model.onnx", *HAAR, "--headless", option, output,
         folder=copy,
     )  # fmt: skip
     _one_message(result, 1, "the source itself")

@@ -189,14 +189,13 @@ def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 class PictureWriter:
     """Annotated pictures: one file, or a folder of files under the names of the originals.
 
-    Raises UserError where a picture could take an original's place.
+    Raises UserError where that folder holds an original, whose place a picture could take.
     """
 
     def __init__(self, path: Path, originals: Sequence[Path], *, folder: bool) -> None:
         self.path, self._folder = path, folder
-        if any(path.resolve() == (file.parent if folder else file).resolve() for file in originals):
-            verb = "holds" if folder else "is"
-            raise UserError(f"{path} {verb} the source itself; name another output.")
+        if folder and any(path.resolve() == file.parent.resolve() for file in originals):
+            raise UserError(f"{path} holds the source itself; name another output.")
         stems = Counter(file.stem for file in originals)
         self._names = {file.name: file.stem if stems[file.stem] == 1 else file.name for file in originals}
         (path if folder else path.parent).mkdir(parents=True, exist_ok=True)

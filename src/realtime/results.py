@@ -70,8 +70,10 @@ class Results:
     def _check_names(paths: list[Path], source: Source) -> None:
         if len({path.resolve() for path in paths}) < len(paths):
             raise UserError("Two outputs have the same name; give each its own.")
+        originals = source.files if isinstance(source, Pictures) else [source.path] if source.path else []
+        taken = {path.resolve() for path in originals}
         for path in paths:
-            if source.path is not None and path.exists() and path.resolve() == source.path.resolve():
+            if path.resolve() in taken:
                 raise UserError(f"{path} is the source itself; name another output.")
 
     @property
