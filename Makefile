@@ -24,7 +24,7 @@ setup: .venv/.complete ## build .venv from requirements.txt and requirements-dev
 	@touch $@
 
 demo: setup ## run the whole pipeline on the bundled sample, results in build/demo
-	@python -m src.demo
+	@python -m tools.demo
 
 test: setup ## run the tests
 	@python -m pytest -q -n 3 --dist loadfile
@@ -43,19 +43,19 @@ remote: setup ## set up or check the Google Drive remote: make remote ARGS="--fo
 	@python -m src.remote $(ARGS)
 
 release: setup ## copy the current model and its card to pretrained/
-	@python -m src.release
+	@python -m tools.release
 
 bench: setup ## measure data stages against the obvious ways: seconds, ratio, peak memory
-	@for name in fer2013_csv crop smote full_size; do python -m benchmarks.bench_$$name; done
+	@for name in fer2013_csv crop smote full_size; do python -m tools.benchmarks.bench_$$name; done
 
 bench-realtime: setup ## measure the real-time program beside `fer`: make bench-realtime ARGS="--video clip.mp4"
-	@python -m benchmarks.bench_realtime $(ARGS)
+	@python -m tools.benchmarks.bench_realtime $(ARGS)
 
 report: setup ## one page of results, changes, data, pipeline, plots: build/report.html; make report ARGS="--against HEAD~1"
 	@python -m src.report $(ARGS)
 
 sample: setup ## draw the bundled sample again
-	@python -m src.datasets.sample data/raw/sample
+	@python -m tools.drawn_faces data/raw/sample
 
 lock: setup ## bring the locks up to requirements*.in; pins that still fit stay
 	@pip install --quiet uv

@@ -5,10 +5,10 @@ Writes data/interim/faces, metrics/crop.json and plots/class_distribution/crop.c
 Run: python -m stages.crop (3,430 photos on 2 cores: about 3 s)
 """
 
-from src.datasets.combining import combine, read_expw_table
 from src.errors import run_program
 from src.faceset import FaceSet, write_class_distribution
 from src.params import load_params
+from src.preparation.combining import combine, read_expw_table
 from src.storage import write_json
 
 

@@ -11,12 +11,12 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-from src.classifier import VARIANTS, Classifier
 from src.errors import run_program
-from src.evaluation import plots, report
+from src.evaluation import plots, scoring
 from src.evaluation.metrics import ScoringRules
 from src.evaluation.model_card import CardFacts, file_digest, render_model_card
 from src.params import load_params
+from src.recognition.classifier import VARIANTS, Classifier
 from src.storage import replace_file, write_json
 
 EXPORT = Path("models/export")
@@ -27,25 +27,25 @@ PLOTS = Path("plots")
 def main() -> None:
     params = load_params()
     classifier = Classifier(EXPORT / "model.onnx", threads=os.cpu_count() or 1)
-    history = report.read_history(PLOTS / "history.csv")
-    distribution = report.read_class_distribution(PLOTS / "class_distribution")
+    history = scoring.read_history(PLOTS / "history.csv")
+    distribution = scoring.read_class_distribution(PLOTS / "class_distribution")
     rules = ScoringRules(
         uncertain_below=classifier.metadata.uncertain_below,
         reliability_bins=params.evaluate.reliability_bins,
         bootstrap_samples=params.evaluate.bootstrap_samples,
         seed=params.evaluate.seed,
     )
-    validation = report.score_split(classifier, SPLIT / "validation")
-    test = report.score_split(classifier, SPLIT / "test")
+    validation = scoring.score_split(classifier, SPLIT / "validation")
+    test = scoring.score_split(classifier, SPLIT / "test")
 
-    figures = report.evaluation_figures(test, validation, rules)
+    figures = scoring.evaluation_figures(test, validation, rules)
     for key, name in VARIANTS.items():
         if (EXPORT / name).is_file():
             variant = Classifier(EXPORT / name, threads=os.cpu_count() or 1)
-            figures[key] = report.variant_figures(variant, test, validation, rules)
-    report.write_plot_tables(PLOTS, test, rules)
-    report.draw_test_plots(PLOTS, test, rules, figures["test"]["all"]["ece"])
-    report.draw_mistakes(PLOTS / "faces/mistakes.png", test, params.evaluate.mistakes)
+            figures[key] = scoring.variant_figures(variant, test, validation, rules)
+    scoring.write_plot_tables(PLOTS, test, rules)
+    scoring.draw_test_plots(PLOTS, test, rules, figures["test"]["all"]["ece"])
+    scoring.draw_mistakes(PLOTS / "faces/mistakes.png", test, params.evaluate.mistakes)
     plots.draw_learning_curves(PLOTS / "learning_curves.png", history)
     plots.draw_class_distribution(PLOTS / "class_distribution.png", distribution)
 
@@ -57,13 +57,13 @@ def main() -> None:
         dataset=params.dataset,
         protocol=params.split.protocol,
         copies_removed=params.split.remove_copies,
-        fer2013_note=report.read_data_note(Path("data/raw", params.dataset), "fer2013"),
+        fer2013_note=scoring.read_data_note(Path("data/raw", params.dataset), "fer2013"),
         environment=f"ONNX Runtime {version('onnxruntime')} and NumPy {version('numpy')}, CPU",
     )
     with replace_file("models/model_card.md") as partial:
         partial.write_text(render_model_card(card), encoding="utf-8")
     write_json("metrics/evaluate.json", figures)
-    print(report.summary(figures))
+    print(scoring.summary(figures))
 
 
 if __name__ == "__main__":

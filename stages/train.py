@@ -9,10 +9,10 @@ from pathlib import Path
 
 from src.errors import run_program
 from src.faceset import FaceSet
-from src.network.checkpoints import only_run, remove_state, state_key, state_root
 from src.network.saving import save_trained, write_history
-from src.network.tracking import Tracker
+from src.network.state import only_run, remove_state, state_key, state_root
 from src.network.training import train_network
+from src.network.wandb_log import Tracker
 from src.params import load_params
 from src.sheets import draw_sheet
 from src.storage import write_json

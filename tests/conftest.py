@@ -20,7 +20,7 @@ Mount = Callable[[str, str], None]
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
 # Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
-LONGEST = ("network", "teammate", "remote", "kill", "end_to_end", "realtime_program", "sweep", "tracking", "bad_input")
+LONGEST = ("network", "teammate", "remote", "kill", "end_to_end", "realtime_program", "tracking", "bad_input")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +55,7 @@ def random_faces(per_class: int, size: int = 48, seed: int = 0) -> FaceSet:
 
 def random_network(folder: Path) -> None:
     """A `cnn` that has learned nothing, as stage train writes one."""
-    from src.network.backbones import NetworkSpec, build_network
+    from src.network.model import NetworkSpec, build_network
     from src.network.saving import TrainedNetwork, save_trained
 
     spec = NetworkSpec("cnn", image_size=48, input_size=48, view_fraction=1.0, head_units=0, dropout=0.2)

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from src.classifier import METADATA_KEY, ExportMetadata
-from src.datasets.sample import draw_clip
-from src.detection import MODEL_VARIABLE, YUNET_FILE
 from src.expressions import EXPRESSIONS
+from src.recognition.classifier import METADATA_KEY, ExportMetadata
+from src.recognition.detection import MODEL_VARIABLE, YUNET_FILE
 from tests.conftest import ROOT
+from tools.drawn_faces import draw_clip
 
 REAL_DATA = os.environ.get("FER_REAL_DATA")
 NO_REAL_DATA = "FER_REAL_DATA names no folder with portrait.mp4"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from src.datasets import face_crops
+from src.preparation import cropping
 from tests.conftest import ROOT, SAMPLE
 from tests.raw_data import contents, expw_files, fer2013_pictures, write_files
 
@@ -68,14 +68,14 @@ def one_thread(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_crops_for_any_number_of_workers(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     """As many threads as asked for, also on a machine with fewer cores."""
-    monkeypatch.setattr(face_crops, "_parallel", lambda: joblib.Parallel(n_jobs=workers, prefer="threads"))
-    monkeypatch.setattr(face_crops, "_PHOTOS_PER_TASK", 3)
-    photos = face_crops.PhotoFolder(str(SAMPLE / "expw/origin"), "")
+    monkeypatch.setattr(cropping, "_parallel", lambda: joblib.Parallel(n_jobs=workers, prefer="threads"))
+    monkeypatch.setattr(cropping, "_PHOTOS_PER_TASK", 3)
+    photos = cropping.PhotoFolder(str(SAMPLE / "expw/origin"), "")
     names = sorted(path.name for path in (SAMPLE / "expw/origin").glob("*_drawn_[0-9].jpg"))
     boxes = [(20.0 + place, 15.0, 60.0, 60.0) for place in range(len(names))]
-    crops, failures = face_crops.crop_faces(photos, names, boxes, 48, 0.1)
+    crops, failures = cropping.crop_faces(photos, names, boxes, 48, 0.1)
     assert not failures
-    expected = [face_crops.crop_photo(photos, name, [box], 48, 0.1)[0] for name, box in zip(names, boxes, strict=True)]
+    expected = [cropping.crop_photo(photos, name, [box], 48, 0.1)[0] for name, box in zip(names, boxes, strict=True)]
     np.testing.assert_array_equal(crops, expected)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.classifier import VARIANTS, Classifier
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
+from src.recognition.classifier import VARIANTS, Classifier
 from tests.conftest import copy_of_project, run_in
 
 ONE_EPOCH = (

@@ -18,11 +18,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from sklearn import metrics as sklearn_metrics
 
-from src.classifier import METADATA_KEY, Classifier, ExportMetadata
 from src.evaluation.metrics import wilson_interval
-from src.evaluation.report import read_data_note
+from src.evaluation.scoring import read_data_note
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet, write_class_distribution
+from src.recognition.classifier import METADATA_KEY, Classifier, ExportMetadata
 from tests.conftest import Mount
 
 ROOT = Path(__file__).resolve().parent.parent

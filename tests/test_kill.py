@@ -25,8 +25,8 @@ import psutil
 import pytest
 import yaml
 
-from src.classifier import Classifier
-from src.network.checkpoints import load_state
+from src.network.state import load_state
+from src.recognition.classifier import Classifier
 from src.storage import replace_file
 from tests.conftest import ROOT, random_faces
 

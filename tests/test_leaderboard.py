@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 from src.errors import UserError
-from src.leaderboard import __main__ as program
-from src.leaderboard.entries import ENTRIES
-from src.sweep import _set, plan
 from tests.conftest import ROOT
+from tools.leaderboard import __main__ as program
+from tools.leaderboard.entries import ENTRIES
 
 FILES = ("metrics/evaluate.json", "metrics/train.json", "plots/history.csv", "params.yaml")
 

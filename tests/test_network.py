@@ -17,19 +17,19 @@ import pytest
 from keras.src.applications import resnet
 from scipy.special import softmax
 
-from src.classifier import Classifier
 from src.errors import UserError
 from src.faceset import FaceSet
 from src.network.augmentation import FaceAugmentation
-from src.network.backbones import APPLICATIONS, build_network, resolve_spec, split_view
-from src.network.checkpoints import ARRAYS, TrainState, load_state, only_run, save_state, state_key, state_root
 from src.network.exporting import build_classifier, build_multiview, export_model, export_multiview
+from src.network.model import APPLICATIONS, build_network, resolve_spec, split_view
 from src.network.saving import TrainedNetwork, load_trained, save_trained
+from src.network.state import ARRAYS, TrainState, load_state, only_run, save_state, state_key, state_root
 from src.network.temperature import fit_temperature
-from src.network.tracking import Tracker
 from src.network.training import FaceBatches, TrainingRun, _kept_epoch, plan_phases, train_network
+from src.network.wandb_log import Tracker
 from src.network.weights import load_initial_weights, resolve_weights, write_weights
 from src.params import AugmentationParams, TrainParams, load_params
+from src.recognition.classifier import Classifier
 from tests.conftest import ROOT, random_faces
 
 BACKBONES = ("compact", "cnn", "mobilenetv2", "vgg16", "resnet50", "efficientnetb2")
@@ -198,7 +198,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_failed_imagenet_download_says_what_to_do(tmp_path: Path) -> None:
     code = (
-        "import dataclasses; from src.network.backbones import *; from src.network.weights import *;"
+        "import dataclasses; from src.network.model import *; from src.network.weights import *;"
         "from src.params import load_params;"
         "p = dataclasses.replace(load_params().train, backbone='mobilenetv2'); s = resolve_spec(p, 48);"
         "load_initial_weights(build_network(s), s, resolve_weights(p))"
@@ -230,7 +230,7 @@ import sys, dataclasses
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.test_network import _params, _sets
-from src.network.tracking import Tracker
+from src.network.wandb_log import Tracker
 from src.network.training import train_network
 train_network(*_sets(), _params(**{changes!r}), Path({state!r}), Tracker({{}}))
 """
@@ -328,7 +328,7 @@ def test_what_a_state_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     keys.append(state_key((str(train),), dataclasses.replace(params, precision="float32"))[0])
     code = tmp_path / "network"
     code.mkdir()
-    monkeypatch.setattr("src.network.checkpoints.__file__", str(code / "checkpoints.py"))
+    monkeypatch.setattr("src.network.state.__file__", str(code / "checkpoints.py"))
     keys.append(state_key((str(train),), params)[0])
     random_faces(2, seed=1).save(train)
     keys.append(state_key((str(train),), params)[0])
@@ -338,7 +338,7 @@ def test_what_a_state_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 _HELD = """
 import sys, time
 from pathlib import Path
-from src.network.checkpoints import only_run
+from src.network.state import only_run
 with only_run(Path(sys.argv[1])):
     print("in", time.monotonic(), flush=True)
     time.sleep(1)

@@ -18,7 +18,6 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from src.cropping import Box, crop_face, square_around
 from src.errors import UserError
 from src.evaluation.metrics import wilson_interval
 from src.expressions import EXPRESSIONS, NUM_CLASSES
@@ -27,6 +26,7 @@ from src.params import Params, SplitParams, load_params, parse_params
 from src.preparation.copies import find_copies
 from src.preparation.splitting import SPLITS, assign_groups, assign_splits, split_faces
 from src.preparation.undersampling import undersample
+from src.recognition.crop_face import Box, crop_face, square_around
 from tests.conftest import ROOT
 
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

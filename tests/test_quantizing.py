@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.classifier import Classifier
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from src.network.quantizing import CALIBRATION_FACES, calibration_faces, quantize_onnx
+from src.recognition.classifier import Classifier
 from tests.conftest import ROOT, random_faces
 
 RELEASED = ROOT / "pretrained/model.onnx"

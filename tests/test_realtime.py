@@ -15,24 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from src.classifier import Classifier
-from src.cropping import Box
-from src.datasets.face_crops import crop_photo
 from src.datasets.photos import PhotoFolder
-from src.datasets.sample import draw_clip, draw_photo
-from src.detection import YUNET_FILE, Detection, HaarDetector, YuNetDetector, fetch_yunet, open_detector
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.realtime import UNCERTAIN, ExpressionRecognizer, Face, Settings
+from src.preparation.cropping import crop_photo
 from src.realtime.drawing import draw_text, text_width
 from src.realtime.overlay import KeyList, Notice, Overlay, RecordingBadge, View, mirror
-from src.realtime.smoothing import ExpressionSmoother
 from src.realtime.summary import draw_summary
 from src.realtime.timeline import Timeline
-from src.realtime.tracking import FaceTracker, assign, iou
+from src.recognition import UNCERTAIN, ExpressionRecognizer, Face, Settings
+from src.recognition.classifier import Classifier
+from src.recognition.crop_face import Box
+from src.recognition.detection import YUNET_FILE, Detection, HaarDetector, YuNetDetector, fetch_yunet, open_detector
+from src.recognition.following import FaceTracker, assign, iou
+from src.recognition.smoothing import ExpressionSmoother
 from tests.conftest import ROOT
 from tests.import_graph import imported_files
 from tests.realtime_fixtures import NO_REAL_DATA, REAL_DATA, find_portrait, find_yunet, write_model
+from tools.drawn_faces import draw_clip, draw_photo
 
 
 class KnownBoxes:

@@ -19,10 +19,9 @@ import numpy as np
 import onnx
 import pytest
 
-from src.datasets.sample import draw_clip, draw_photo
 from src.expressions import EXPRESSIONS
 from src.realtime.recorder import COLUMNS
-from src.realtime.source import LiveSource
+from src.realtime.sources import LiveSource
 from tests.conftest import ROOT
 from tests.realtime_fixtures import (
     command,
@@ -38,6 +37,7 @@ from tests.realtime_fixtures import (
     write_model,
     write_video,
 )
+from tools.drawn_faces import draw_clip, draw_photo
 
 HAAR = ("--detector", "haar")
 

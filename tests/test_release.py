@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from src.classifier import VARIANTS
 from src.errors import UserError
 from src.evaluation.model_card import SAMPLE_SENTENCE, file_digest
-from src.release import FILES, MAX_BYTES, release
+from src.recognition.classifier import VARIANTS
 from tests.conftest import ROOT
+from tools.release import FILES, MAX_BYTES, release
 
 
 def _models(folder: Path) -> Path:
@@ -67,7 +67,7 @@ def test_a_model_of_the_sample_is_refused(tmp_path: Path) -> None:
     _describe(_models(tmp_path / "models"), SAMPLE_SENTENCE)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-m", "src.release"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "tools.release"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 1
     assert "drawn faces" in result.stderr
@@ -84,7 +84,7 @@ def test_a_card_of_another_model_is_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "pretrained").exists()
 
 
-@pytest.mark.parametrize("module", ["src.release", "src.demo"])
+@pytest.mark.parametrize("module", ["tools.release", "tools.demo"])
 def test_help_does_nothing(tmp_path: Path, module: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(

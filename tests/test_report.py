@@ -18,12 +18,12 @@ import yaml
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.reporting.comment import _label, render_comment
-from src.reporting.contents import Contents, read_contents
-from src.reporting.figures import decimal, signed
-from src.reporting.markup import element
-from src.reporting.page import render_markdown, render_page
-from src.reporting.pipeline import _assign_lanes, draw_pipeline, find_flows, read_stages
+from src.report.comment import _label, render_comment
+from src.report.contents import Contents, read_contents
+from src.report.figures import decimal, signed
+from src.report.markup import element
+from src.report.page import render_markdown, render_page
+from src.report.pipeline import _assign_lanes, draw_pipeline, find_flows, read_stages
 from tests.conftest import ROOT
 
 WITHOUT_END_TAG = {"meta", "img", "br", "hr"}
@@ -197,7 +197,7 @@ def test_note_on_private_test_stands_beside_the_figures(real: Contents) -> None:
 
 def test_report_loads_no_deep_learning_framework() -> None:
     code = (
-        "import sys, src.report, src.reporting.contents, src.reporting.page, src.reporting.comment; "
+        "import sys, src.report, src.report.contents, src.report.page, src.report.comment; "
         "print(sorted({'tensorflow', 'keras', 'jax', 'torch', 'wandb'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.datasets.sample import BAD_ROWS, FER2013_COPIES, NUM_PHOTOS, USAGES, draw_clip, draw_face, write_sample
 from src.errors import UserError
 from src.expressions import CODE, EXPRESSIONS
+from tools.drawn_faces import BAD_ROWS, FER2013_COPIES, NUM_PHOTOS, USAGES, draw_clip, draw_face, write_sample
 
 SAMPLE = Path(__file__).parents[1] / "data" / "raw" / "sample"
 LOST_ROWS = len(BAD_ROWS) - BAD_ROWS.count("box outside")

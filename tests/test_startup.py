@@ -34,7 +34,7 @@ def test_a_stage_says_one_line_when_interrupted_while_loading(tmp_path: Path) ->
 
 
 _PLAIN = "import onnxruntime; onnxruntime.InferenceSession({model!r}, providers=['CPUExecutionProvider'])"
-_OURS = "from src.classifier import Classifier; Classifier({model!r})"
+_OURS = "from src.recognition.classifier import Classifier; Classifier({model!r})"
 
 
 @pytest.mark.parametrize("code", [_OURS, _PLAIN], ids=["classifier", "onnxruntime alone"])

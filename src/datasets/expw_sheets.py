@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from src.cropping import crop_face
 from src.datasets.archives import MemberError
 from src.datasets.photos import PhotoError, PhotoFolder, decode, read_header
 from src.expressions import COLOURS
+from src.recognition.crop_face import crop_face
 from src.sheets import draw_sheet, pick_examples, write_text
 
 _LONGEST_SIDE = 400  # pixels, photos on the sheet

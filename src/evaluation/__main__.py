@@ -13,14 +13,14 @@ from typing import Any
 
 import pandas as pd
 
-from src.classifier import RELEASED_MODEL, Classifier
-from src.detection import CHOICES, open_detector
 from src.errors import UserError, run_program
-from src.evaluation import report
-from src.evaluation.labelled_pictures import NO_FACE, list_pictures, read_faces
+from src.evaluation import scoring
 from src.evaluation.metrics import ScoringRules, baselines, evaluate_faces
+from src.evaluation.own_pictures import NO_FACE, list_pictures, read_faces
 from src.expressions import EXPRESSIONS
 from src.params import load_params
+from src.recognition.classifier import RELEASED_MODEL, Classifier
+from src.recognition.detection import CHOICES, open_detector
 from src.storage import replace_directory, write_json
 
 _LARGEST_SHEET = 64
@@ -93,7 +93,7 @@ def evaluate_pictures(options: argparse.Namespace) -> str:
         bootstrap_samples=settings.bootstrap_samples,
         seed=settings.seed,
     )
-    scored = report.ScoredFaces(faces, classifier.predict(faces.images))
+    scored = scoring.ScoredFaces(faces, classifier.predict(faces.images))
     figures: dict[str, Any] = {
         "pictures": {"all": evaluate_faces(scored.probabilities, faces.targets, rules)},
         "baseline": baselines(faces.targets),
@@ -103,13 +103,13 @@ def evaluate_pictures(options: argparse.Namespace) -> str:
     with replace_directory(options.output) as partial:
         write_json(partial / "evaluate.json", figures)
         _predictions(scored).to_csv(partial / "predictions.csv", index=False, lineterminator="\n")
-        report.write_plot_tables(partial, scored, rules)
-        report.draw_test_plots(partial, scored, rules, figures["pictures"]["all"]["ece"], name="pictures")
-        report.draw_mistakes(partial / "mistakes.png", scored, min(settings.mistakes, _LARGEST_SHEET), name="pictures")
-    return report.summary(figures, splits=("pictures",))
+        scoring.write_plot_tables(partial, scored, rules)
+        scoring.draw_test_plots(partial, scored, rules, figures["pictures"]["all"]["ece"], name="pictures")
+        scoring.draw_mistakes(partial / "mistakes.png", scored, min(settings.mistakes, _LARGEST_SHEET), name="pictures")
+    return scoring.summary(figures, splits=("pictures",))
 
 
-def _predictions(scored: report.ScoredFaces) -> pd.DataFrame:
+def _predictions(scored: scoring.ScoredFaces) -> pd.DataFrame:
     names = pd.Series(EXPRESSIONS)
     table = scored.faces.labels[["image_name", "expression"]].assign(
         predicted=names[scored.predicted].to_numpy(), confidence=scored.confidence.round(4)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.classifier import VARIANTS, ExportMetadata
+from src.recognition.classifier import VARIANTS, ExportMetadata
 
 SAMPLE_SENTENCE = "Trained and measured on the bundled sample of drawn faces"
 _SOURCE_NAMES = {"all": "all", "fer2013": "FER2013", "expw": "ExpW"}
@@ -71,8 +71,8 @@ From the repository root, with `photo` a BGR array (`cv2.imread`) and `box` the 
 pixels:
 
 ```python
-from src.classifier import Classifier
-from src.cropping import crop_face
+from src.recognition.classifier import Classifier
+from src.recognition.crop_face import crop_face
 classifier = Classifier("pretrained/model.onnx")
 face = crop_face(photo, box, classifier.metadata.image_size, classifier.metadata.margin)
 print(dict(zip(classifier.metadata.expressions, classifier.predict(face[None])[0])))
@@ -154,7 +154,7 @@ def _files(facts: CardFacts) -> str:
 {rows}
 
 - Input: uint8 `(N, {size}, {size}, 1)`, grey [0, 255], one face each, cut out with a margin of
-  {100 * metadata.margin:g} % of the box on each side by `src.cropping.crop_face`. N is free.
+  {100 * metadata.margin:g} % of the box on each side by `src.recognition.crop_face.crop_face`. N is free.
 - Output: float32 `(N, 7)`, probabilities in the order above. Resizing, scaling and the temperature
   ({metadata.temperature:.3f}) are part of the file, and so are these facts, as metadata.
 {_variants(facts)}"""

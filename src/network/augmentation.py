@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from src.network.backbones import View
+from src.network.model import View
 from src.params import AugmentationParams
 
 

@@ -17,14 +17,14 @@ import numpy as np
 import onnx
 from keras import layers
 
-from src.classifier import METADATA_FILE, METADATA_KEY, VARIANTS, Classifier, ExportMetadata
 from src.errors import UserError
 from src.expressions import EXPRESSIONS, NUM_CLASSES
 from src.faceset import FaceSet
-from src.network.backbones import BilinearResize, split_view
+from src.network.model import BilinearResize, split_view
 from src.network.quantizing import calibration_faces, quantize_onnx
 from src.network.saving import TrainedNetwork
 from src.network.temperature import fit_temperature
+from src.recognition.classifier import METADATA_FILE, METADATA_KEY, VARIANTS, Classifier, ExportMetadata
 
 Writer = Callable[[keras.Model, ExportMetadata, Path], None]
 PARITY = 1e-4  # largest difference of a probability that an export may have

@@ -1,7 +1,7 @@
 """An 8-bit variant of an exported ONNX model: a quarter of the size, several times as quick on one CPU thread.
 
 Static quantization (ONNX Runtime, QDQ): weights int8 per channel, activations uint8, their ranges calibrated on
-training faces. Input, output and metadata stay those of the export, so `src.classifier` reads it as any other.
+training faces. Input, output and metadata stay those of the export, so the same classifier reads it.
 """
 
 import tempfile

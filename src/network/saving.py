@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from src.errors import UserError
-from src.network.backbones import NetworkSpec, build_network
+from src.network.model import NetworkSpec, build_network
 from src.network.weights import read_weights, write_weights
 from src.storage import replace_directory, replace_file
 

@@ -20,16 +20,16 @@ from src.errors import UserError
 from src.expressions import NUM_CLASSES
 from src.faceset import FaceSet
 from src.network.augmentation import FaceAugmentation
-from src.network.backbones import (
+from src.network.backend import choose_precision, jit_compile, make_deterministic
+from src.network.model import (
     NetworkSpec,
     build_network,
     resolve_spec,
     split_view,
 )
-from src.network.backend import choose_precision, jit_compile, make_deterministic
-from src.network.checkpoints import TrainState, load_state, remove_state, save_state
+from src.network.state import TrainState, load_state, remove_state, save_state
 from src.network.temperature import fit_temperature
-from src.network.tracking import Tracker
+from src.network.wandb_log import Tracker
 from src.network.weights import load_initial_weights, resolve_weights
 from src.params import TrainParams
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers
 
 from src.errors import UserError
-from src.network.backbones import APPLICATIONS, EFFICIENTNET_STATISTICS, IMAGENET_BACKBONES, NetworkSpec
+from src.network.model import APPLICATIONS, EFFICIENTNET_STATISTICS, IMAGENET_BACKBONES, NetworkSpec
 from src.params import TrainParams
 
 

@@ -140,13 +140,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     import cv2
 
-    from src.detection import open_detector
-    from src.realtime.headless import run_headless
+    from src.realtime.files import run_headless
     from src.realtime.overlay import Overlay, View
-    from src.realtime.recognition import DEFAULT_MODEL, ExpressionRecognizer, Settings
     from src.realtime.results import Results
-    from src.realtime.source import open_source
+    from src.realtime.sources import open_source
     from src.realtime.window import LiveWindow, require_display
+    from src.recognition.detection import open_detector
+    from src.recognition.recognizer import DEFAULT_MODEL, ExpressionRecognizer, Settings
 
     if not options.headless:
         require_display()

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from src.expressions import COLOURS
-from src.realtime.faces import UNCERTAIN
+from src.recognition.faces import UNCERTAIN
 
 Colour = tuple[int, int, int]  # BGR, [0, 255]
 

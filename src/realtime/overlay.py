@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from src.cropping import Box
 from src.expressions import EXPRESSIONS
 from src.realtime.drawing import (
     EXPRESSION_COLOURS,
@@ -20,8 +19,9 @@ from src.realtime.drawing import (
     draw_text,
     text_width,
 )
-from src.realtime.faces import UNCERTAIN, Face
 from src.realtime.timeline import Timeline
+from src.recognition.crop_face import Box
+from src.recognition.faces import UNCERTAIN, Face
 
 KEYS = (
     ("q  Esc", "quit"),

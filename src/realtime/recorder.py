@@ -23,7 +23,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.realtime.faces import Face
+from src.recognition.faces import Face
 
 COLUMNS = (
     *("time_s", "frame", "face_id", "x", "y", "width", "height", "expression", "confidence"),

@@ -11,11 +11,11 @@ from types import FrameType
 import numpy as np
 
 from src.errors import UserError
-from src.realtime.faces import Face
 from src.realtime.recorder import VIDEOS, PictureWriter, Table, VideoRecorder, save_picture
-from src.realtime.source import Frame, Pictures, Source
+from src.realtime.sources import Frame, Pictures, Source
 from src.realtime.summary import draw_summary
 from src.realtime.timeline import Timeline
+from src.recognition.faces import Face
 
 
 @contextlib.contextmanager

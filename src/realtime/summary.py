@@ -4,8 +4,8 @@ import numpy as np
 
 from src.expressions import EXPRESSIONS
 from src.realtime.drawing import EXPRESSION_COLOURS, Colour, draw_panel, draw_text, text_width
-from src.realtime.faces import UNCERTAIN
 from src.realtime.timeline import Timeline
+from src.recognition.faces import UNCERTAIN
 
 _WIDTH = 1400  # pixels
 _LEFT, _RIGHT, _SHARES_LEFT, _SHARES_RIGHT = 110, 860, 920, 1360

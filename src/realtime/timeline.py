@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from src.realtime.faces import Face
+from src.recognition.faces import Face
 
 _LONGEST_GAP_S = 0.5  # a face unseen for longer starts a new segment
 

@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 
 from src.errors import UserError
-from src.realtime.faces import Face
-from src.realtime.headless import FULL_DISK
+from src.realtime.files import FULL_DISK
 from src.realtime.overlay import KeyList, Notice, Overlay, RecordingBadge
-from src.realtime.recognition import ExpressionRecognizer
 from src.realtime.recorder import VideoRecorder, save_picture
 from src.realtime.results import Results
-from src.realtime.source import Frame, Source
+from src.realtime.sources import Frame, Source
+from src.recognition.faces import Face
+from src.recognition.recognizer import ExpressionRecognizer
 
 _TITLE = "Facial expressions"
 _KEYS_SHOWN_S = 3.0

@@ -1,0 +1,304 @@
+"""Follow faces from frame to frame, so that each keeps its id and detection is needed every few frames only.
+
+Between detections a face moves with the median flow of a grid of points inside it (Z. Kalal, K. Mikolajczyk, J. Matas,
+"Forward-Backward Error: Automatic Detection of Tracking Failures", ICPR 2010). Detections are assigned to faces by the
+cheapest total of distance, size and colour (after A. Bewley et al., "Simple Online and Realtime Tracking", ICIP 2016;
+H. W. Kuhn, "The Hungarian Method", 1955). A face that is hidden for a moment, by a hand or by another face that
+crosses, is expected where its speed would have taken it.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from src.recognition.crop_face import Box
+from src.recognition.detection import Detection
+
+_GRID = 6  # points per side
+_FEWEST_POINTS = 8
+_FLOW_WINDOW, _FLOW_LEVELS = (15, 15), 2
+_FLOW_ERROR = 1.0  # pixels of the reduced frame, forward and backward, for the better half of the points
+_SHOWN_S = 0.5  # a face that detection misses is still shown for that long
+_FORGOTTEN_S = 2.0  # and its id comes back for that long
+_SURE = 0.8  # a new face is shown at once from this score on; below, when detected twice
+# A followed box is drawn to the detected ones with this time constant, sooner while there are few of them: detected
+# boxes scatter by 2 to 3 % of the side, enough to change a classifier's answer.
+_CORRECTION_S = 0.7
+# Boxes from a frame reduced to one half scatter by another 3 % around those from the full frame: they count less.
+_REDUCED_SHARE = 0.25
+_DRIFTED = 0.6  # IoU of a followed and a detected box below which the followed one counts no more
+_SPEED_S = 0.2  # time constant of the speed estimate
+_OVERLAP = 0.05  # IoU from which two faces hide each other
+_CUT_SIZE, _CUT_LEVELS = (32, 24), 22  # a mean difference of that many grey levels between thumbnails is a cut
+_WORST_COST = 1.4  # of an assignment; in face sides of distance, roughly
+
+
+def iou(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(first[0] + first[2], second[0] + second[2]) - max(first[0], second[0])
+    height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (first[2] * first[3] + second[2] * second[3] - shared)
+
+
+def assign(costs: np.ndarray) -> list[tuple[int, int]]:
+    """The pairs (row, column) of least total cost, one per row or column, whichever are fewer: the Hungarian method.
+
+    costs: float64 `(rows, columns)`. Shortest augmenting paths with potentials, O(rows^2 * columns).
+    """
+    if costs.size == 0:
+        return []
+    if costs.shape[0] > costs.shape[1]:
+        return [(row, column) for column, row in assign(costs.T)]
+    rows, columns = costs.shape
+    row_price, column_price = np.zeros(rows + 1), np.zeros(columns + 1)
+    owner = np.zeros(columns + 1, int)  # row (from 1) of each column, 0 = free; column 0 starts each path
+    for row in range(1, rows + 1):
+        owner[0], column = row, 0
+        least, previous, done = np.full(columns + 1, np.inf), np.zeros(columns + 1, int), np.zeros(columns + 1, bool)
+        while True:
+            done[column] = True
+            reduced = costs[owner[column] - 1] - row_price[owner[column]] - column_price[1:]
+            better = ~done[1:] & (reduced < least[1:])
+            least[1:][better], previous[1:][better] = reduced[better], column
+            step, following = least[1:][~done[1:]].min(), 1 + int(np.where(done[1:], np.inf, least[1:]).argmin())
+            row_price[owner[done]] += step
+            column_price[done] -= step
+            least[~done] -= step
+            column = following
+            if owner[column] == 0:
+                break
+        while column:
+            owner[column], column = owner[previous[column]], previous[column]
+    return [(int(owner[column]) - 1, column - 1) for column in range(1, columns + 1) if owner[column]]
+
+
+@dataclass
+class Track:
+    """One person's face. centre in pixels of the frame, speed in pixels/s, times in seconds."""
+
+    id: int
+    centre: np.ndarray  # (2,) float64
+    side: float
+    confirmed: bool
+    colours: np.ndarray  # normalized histogram, see `_colours`
+    speed: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    hits: int = 1  # detections so far
+    detected_s: float = 0.0  # the last one
+    missing_since_s: float | None = None  # the first detection that should have found it and did not
+    hidden_by_other: bool = False  # another face was in front when it went missing
+    followed: bool = True  # whether the flow could be trusted in the last frame
+
+    @property
+    def box(self) -> Box:
+        return float(self.centre[0] - self.side / 2), float(self.centre[1] - self.side / 2), self.side, self.side
+
+    def shown(self, time_s: float) -> bool:
+        if not self.confirmed:
+            return False
+        return self.missing_since_s is None or (
+            self.followed and not self.hidden_by_other and time_s - self.missing_since_s <= _SHOWN_S
+        )
+
+
+class FaceTracker:
+    """Faces with lasting ids. Per frame: `follow`, then `update` where the frame was searched for faces."""
+
+    def __init__(self) -> None:
+        self.tracks: list[Track] = []
+        self._next_id = 1
+        self._grey: np.ndarray | None = None
+        self._thumbnail: np.ndarray | None = None
+        self._time_s = 0.0
+        self.cut = False  # whether the last frame followed shows another scene than the one before
+
+    def resize(self, factor_x: float, factor_y: float) -> None:
+        """The frames have changed size: carry the faces over and forget the last frame."""
+        self._grey = None
+        for track in self.tracks:
+            track.centre = track.centre * (factor_x, factor_y)
+            track.side *= math.sqrt(factor_x * factor_y)
+            track.speed = track.speed * (factor_x, factor_y)
+
+    @property
+    def lost_sight(self) -> bool:
+        """A reason to search the frame now: another scene, a face that should be there but could not be followed, or
+        one that waits to be found a second time."""
+        return self.cut or any(
+            not track.confirmed or (track.missing_since_s is None and not track.followed) for track in self.tracks
+        )
+
+    def shown(self, time_s: float) -> list[Track]:
+        return [track for track in self.tracks if track.shown(time_s)]
+
+    def follow(self, grey: np.ndarray, scale: float, time_s: float) -> None:
+        """Move every face to where it is in the next frame.
+
+        grey: uint8 `(h, w)`, the frame reduced by `scale` (below or at 1), the same in every call.
+        """
+        elapsed_s = max(1e-3, time_s - self._time_s)
+        thumbnail = cv2.resize(grey, _CUT_SIZE, interpolation=cv2.INTER_AREA).astype(np.int16)
+        self.cut = self._thumbnail is not None and float(np.abs(thumbnail - self._thumbnail).mean()) > _CUT_LEVELS
+        self._thumbnail = thumbnail
+        if self._grey is not None and self._grey.shape == grey.shape and not self.cut:
+            followed = [track for track in self.tracks if not track.hidden_by_other]
+            moves = self._flow(followed, grey, scale)
+        else:
+            followed, moves = [], []
+        for track in self.tracks:
+            track.followed = False
+        for track, move in zip(followed, moves, strict=True):
+            if move is None:
+                continue
+            shift, growth = move
+            track.followed = True
+            track.centre = track.centre + shift
+            track.side = float(np.clip(track.side * growth, 8, 1e5))
+            share = 1 - math.exp(-elapsed_s / _SPEED_S)
+            track.speed = track.speed + share * (shift / elapsed_s - track.speed)
+        for track in self.tracks:
+            if not track.followed:
+                track.centre = track.centre + track.speed * elapsed_s
+        height, width = grey.shape[0] / scale, grey.shape[1] / scale
+        self.tracks = [
+            track
+            for track in self.tracks
+            if (track.missing_since_s is None or time_s - track.missing_since_s <= _FORGOTTEN_S)
+            and 0 <= track.centre[0] < width
+            and 0 <= track.centre[1] < height
+        ]
+        self._grey, self._time_s = grey, time_s
+
+    def _flow(self, tracks: list[Track], grey: np.ndarray, scale: float) -> list[tuple[np.ndarray, float] | None]:
+        """Shift in pixels of the frame and growth of each face, None where the flow cannot be trusted."""
+        if not tracks:
+            return []
+        grids = [self._grid(track, tracks) * scale for track in tracks]
+        bounds = np.cumsum([0] + [len(grid) for grid in grids])
+        start = np.concatenate(grids).astype(np.float32).reshape(-1, 1, 2)
+        if not len(start):
+            return [None] * len(tracks)
+        assert self._grey is not None
+        end, found, _ = cv2.calcOpticalFlowPyrLK(
+            self._grey, grey, start, start.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
+        )
+        back, found_back, _ = cv2.calcOpticalFlowPyrLK(
+            grey, self._grey, end, start.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
+        )
+        error = np.linalg.norm(back - start, axis=2).ravel()
+        error[(found.ravel() == 0) | (found_back.ravel() == 0)] = np.inf
+        moves: list[tuple[np.ndarray, float] | None] = []
+        for low, high in itertools.pairwise(bounds):
+            good = np.flatnonzero(error[low:high] <= min(_FLOW_ERROR, _median(error[low:high]))) + low
+            if len(good) < _FEWEST_POINTS:
+                moves.append(None)
+                continue
+            before, after = start[good, 0].astype(np.float64), end[good, 0].astype(np.float64)
+            shift = np.median(after - before, axis=0) / scale
+            i, j = np.triu_indices(len(good), 1)
+            apart = np.linalg.norm(before[i] - before[j], axis=1)
+            ratio = np.linalg.norm(after[i] - after[j], axis=1) / np.maximum(apart, 1e-6)
+            growth = float(np.clip(np.median(ratio), 0.9, 1.1))
+            moves.append((shift, growth))
+        return moves
+
+    @staticmethod
+    def _grid(track: Track, tracks: list[Track]) -> np.ndarray:
+        """Points inside a face and outside all others, float64 `(n, 2)`, pixels of the frame."""
+        steps = np.linspace(-0.32, 0.32, _GRID) * track.side
+        points = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2) + track.centre
+        for other in tracks:
+            if other is not track and iou(track.box, other.box) > _OVERLAP:
+                points = points[(np.abs(points - other.centre) > other.side / 2).any(axis=1)]
+        return points
+
+    def update(
+        self, detections: list[Detection], frame: np.ndarray, smallest_side: float, time_s: float, *, reduced: bool
+    ) -> None:
+        """Correct the faces by what was detected in the frame, add new ones, note the missing ones.
+
+        frame: uint8 `(H, W, 3)` BGR. smallest_side: pixels; a smaller face may stay undetected without being missed.
+        reduced: the detections come from a reduced frame and are less exact.
+        """
+        colours = [_colours(frame, detection.box) for detection in detections]
+        costs = np.zeros((len(self.tracks), len(detections)))
+        for row, track in enumerate(self.tracks):
+            for column, detection in enumerate(detections):
+                costs[row, column] = self._cost(track, detection.box, colours[column], time_s)
+        matched: dict[int, int] = {row: column for row, column in assign(costs) if costs[row, column] < _WORST_COST}
+        taken = set(matched.values())
+        kept = []
+        for row, track in enumerate(self.tracks):
+            if row in matched:
+                detection = detections[matched[row]]
+                alone = all(iou(detection.box, other.box) <= _OVERLAP for other in detections if other is not detection)
+                self._correct(track, detection, colours[matched[row]] if alone else None, time_s, reduced)
+            elif not track.confirmed:
+                continue
+            elif track.missing_since_s is None and track.side >= smallest_side:
+                track.missing_since_s = time_s
+                track.hidden_by_other = any(
+                    other is not track and iou(track.box, other.box) > _OVERLAP for other in self.tracks
+                )
+            kept.append(track)
+        self.tracks = kept
+        for column, detection in enumerate(detections):
+            if column in taken or any(iou(detection.box, track.box) > 0.6 for track in kept if track.shown(time_s)):
+                continue
+            x, y, side, _ = detection.box
+            centre = np.array((x + side / 2, y + side / 2))
+            new = Track(self._next_id, centre, side, detection.score >= _SURE, colours[column], detected_s=time_s)
+            self.tracks.append(new)
+            self._next_id += 1
+
+    @staticmethod
+    def _cost(track: Track, box: Box, colours: np.ndarray, time_s: float) -> float:
+        """What it costs to say that a detection is this face; infinite costs would upset the assignment."""
+        distance = float(np.hypot(*(track.centre - (box[0] + box[2] / 2, box[1] + box[3] / 2))))
+        side = (track.side + box[2]) / 2
+        missing_s = 0.0 if track.missing_since_s is None else time_s - track.missing_since_s
+        reach = 0.7 + 1.5 * missing_s  # the longer unseen, the farther it may have gone
+        cost = distance / (side * reach) * 0.7 + abs(math.log(track.side / box[2]))
+        # Bhattacharyya distance of the colours, 0 equal .. 1 disjoint; decides between faces that cross.
+        return min(10.0, cost + 0.6 * math.sqrt(max(0.0, 1 - float(np.dot(track.colours, colours)))))
+
+    @staticmethod
+    def _correct(track: Track, detection: Detection, colours: np.ndarray | None, time_s: float, reduced: bool) -> None:
+        x, y, side, _ = detection.box
+        weight = max(1 / (track.hits + 1), 1 - math.exp(-max(0.0, time_s - track.detected_s) / _CORRECTION_S))
+        if reduced:
+            weight *= _REDUCED_SHARE
+        if track.missing_since_s is not None or not track.followed or iou(track.box, detection.box) < _DRIFTED:
+            weight, track.hits = 1.0, 0
+        track.hits += 1
+        track.detected_s = time_s
+        track.centre = track.centre + weight * (np.array((x + side / 2, y + side / 2)) - track.centre)
+        track.side += weight * (side - track.side)
+        track.confirmed, track.missing_since_s, track.hidden_by_other, track.followed = True, None, False, True
+        if colours is not None:
+            mixed = 0.85 * track.colours**2 + 0.15 * colours**2
+            track.colours = np.sqrt(mixed / mixed.sum())
+
+
+def _median(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
+
+
+def _colours(frame: np.ndarray, box: Box) -> np.ndarray:
+    """Square roots of the shares of 4 x 8 x 8 Lab colours inside a box: float64 `(256,)` of length 1."""
+    height, width = frame.shape[:2]
+    left, top = max(0, int(box[0])), max(0, int(box[1]))
+    right, bottom = min(width, int(box[0] + box[2]) + 1), min(height, int(box[1] + box[3]) + 1)
+    step = max(1, int(box[2]) // 24)
+    patch = frame[top:bottom:step, left:right:step]
+    if patch.size == 0:
+        return np.full(256, 1 / 16)
+    lab = cv2.cvtColor(np.ascontiguousarray(patch), cv2.COLOR_BGR2LAB)
+    histogram = cv2.calcHist([lab], [0, 1, 2], None, [4, 8, 8], [0, 256, 96, 160, 96, 160]).ravel().astype(np.float64)
+    return np.sqrt(histogram / max(1.0, histogram.sum()))

@@ -1,0 +1,78 @@
+"""The crop function: size, place, proportions, edges, and agreement of shrunk with full decoding."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.preparation.cropping import RESERVE, shrink_factor
+from src.recognition.crop_face import Box, crop_face, square_around
+from tests.raw_data import texture
+
+PHOTO = texture(90, 120, seed=1)  # (90, 120)
+BOXES = st.tuples(st.floats(-200, 300), st.floats(-200, 300), st.floats(0.5, 400), st.floats(0.5, 400))
+
+
+@given(box=BOXES, image_size=st.integers(16, 64), margin=st.floats(0, 1))
+def test_any_box_gives_a_crop_or_lies_outside(box: Box, image_size: int, margin: float) -> None:
+    left, top, side = square_around(box, margin)
+    touches = left < 120 and top < 90 and left + side > 0 and top + side > 0
+    if touches:
+        crop = crop_face(PHOTO, box, image_size, margin)
+        assert crop.shape == (image_size, image_size)
+        assert crop.dtype == np.uint8
+    else:
+        with pytest.raises(ValueError, match="outside the photo"):
+            crop_face(PHOTO, box, image_size, margin)
+
+
+@given(box=BOXES, margin=st.floats(0, 1))
+def test_square_is_centred_on_the_box(box: Box, margin: float) -> None:
+    left, top, side = square_around(box, margin)
+    x, y, width, height = box
+    assert side == max(1, round(max(width, height) * (1 + 2 * margin)))
+    assert abs(left + side / 2 - (x + width / 2)) <= 0.5 + 1e-9
+    assert abs(top + side / 2 - (y + height / 2)) <= 0.5 + 1e-9
+
+
+def test_ten_percent_margin_on_each_end() -> None:
+    assert square_around((20, 30, 100, 100), 0.1) == (10, 20, 120)
+
+
+def test_square_of_the_output_size_is_copied_unchanged() -> None:
+    np.testing.assert_array_equal(crop_face(PHOTO, (10, 20, 48, 48), 48, 0), PHOTO[20:68, 10:58])
+
+
+def test_edge_is_repeated_outside_the_photo() -> None:
+    crop = crop_face(PHOTO, (-24, 0, 48, 48), 48, 0)
+    np.testing.assert_array_equal(crop[:, 24:], PHOTO[:48, :24])
+    assert (crop[:, :24] == PHOTO[:48, :1]).all()
+
+
+def test_proportions_are_kept() -> None:
+    photo = np.zeros((200, 200), np.uint8)
+    cv2.circle(photo, (100, 100), 30, 255, -1)
+    crop = crop_face(photo, (80, 60, 40, 80), 48, 0.1) > 127
+    assert abs(int(crop.any(0).sum()) - int(crop.any(1).sum())) <= 1
+
+
+def test_colour_and_grey_photos_agree() -> None:
+    colour = cv2.cvtColor(PHOTO, cv2.COLOR_GRAY2BGR)
+    box = (30.0, 20.0, 50.0, 50.0)
+    np.testing.assert_array_equal(crop_face(colour, box, 48, 0.1), crop_face(PHOTO, box, 48, 0.1))
+
+
+@given(value=st.integers(0, 255), box=st.tuples(*[st.integers(1, 80)] * 4), image_size=st.integers(16, 64))
+def test_plain_photo_gives_plain_crop(value: int, box: tuple[int, int, int, int], image_size: int) -> None:
+    assert (crop_face(np.full((90, 120), value, np.uint8), box, image_size, 0.1) == value).all()
+
+
+@given(sides=st.lists(st.integers(1, 3000), min_size=1, max_size=5), image_size=st.integers(16, 96))
+def test_photo_is_shrunk_only_as_far_as_its_smallest_face_allows(sides: list[int], image_size: int) -> None:
+    factor = shrink_factor([(0, 0, side, side) for side in sides], image_size, margin=0)
+    assert factor in (1, 2, 4, 8)
+    if factor > 1:
+        assert min(sides) / factor >= RESERVE * image_size
+    if factor < 8:
+        assert min(sides) / (2 * factor) < RESERVE * image_size
