@@ -8,7 +8,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup demo test lint format repro remote release bench bench-realtime report sample lock clean
+.PHONY: help setup demo test test-all lint format repro remote release bench bench-realtime report sample lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,7 +26,10 @@ setup: .venv/.complete ## build .venv from requirements.txt and requirements-dev
 demo: setup ## run the whole pipeline on the bundled sample, results in build/demo
 	@python -m tools.demo
 
-test: setup ## run the tests
+test: setup ## prove the product: 4 minutes on 2 idle cores
+	@python -m pytest -q -n 3 --dist loadfile -m "not slow"
+
+test-all: setup ## the slow tests too: kills, pushes, windows, determinism, full disks
 	@python -m pytest -q -n 3 --dist loadfile
 
 lint: setup ## check style, formatting and types
