@@ -1,7 +1,7 @@
 """FER2013 and the faces in ExpW's photos -> one FaceSet of grey S x S faces.
 
 Reads data/interim/fer2013, data/interim/expw.csv and the photos in data/raw/<dataset>/expw.
-Writes data/interim/faces, metrics/crop.json and plots/class_distribution/crop.csv.
+Writes data/interim/faces, metrics/details/crop.json and plots/class_distribution/crop.csv.
 Run: python -m stages.crop (3,430 photos on 2 cores: about 3 s)
 """
 
@@ -19,7 +19,7 @@ def main() -> None:
     faces, report = combine(fer2013, table, f"data/raw/{params.dataset}/expw", params.crop)
     faces.save("data/interim/faces")
     write_class_distribution("plots/class_distribution/crop.csv", "crop", faces.labels)
-    write_json("metrics/crop.json", report)
+    write_json("metrics/details/crop.json", report)
     print(f"crop: {len(faces)} faces, {report['skipped']['total']} skipped")
 
 

@@ -2,7 +2,8 @@
 
 In: models/export/, data/processed/split/{validation,test}, plots/history.csv, plots/class_distribution/.
 The 8-bit and the multi-view variant are scored beside it, where they are.
-Out: metrics/evaluate.json, plots/*.{csv,png}, plots/faces/mistakes.png, models/model_card.md.
+Out: metrics/evaluate.json (the headline), metrics/details/evaluate.json, plots/*.{csv,png}, plots/faces/mistakes.png,
+models/model_card.md.
 Run: `dvc repro evaluate`, or `python -m stages.evaluate` from the repository root: about 15 s for 7,000 faces on
 2 CPU cores with the default network, ending in a table of the headline figures.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from src.errors import run_program
 from src.evaluation import plots, scoring
-from src.evaluation.metrics import ScoringRules
+from src.evaluation.metrics import ScoringRules, headline
 from src.evaluation.model_card import CardFacts, file_digest, render_model_card
 from src.params import load_params
 from src.recognition.classifier import VARIANTS, Classifier
@@ -57,12 +58,12 @@ def main() -> None:
         dataset=params.dataset,
         protocol=params.split.protocol,
         copies_removed=params.split.remove_copies,
-        fer2013_note=scoring.read_data_note(Path("data/raw", params.dataset), "fer2013"),
         environment=f"ONNX Runtime {version('onnxruntime')} and NumPy {version('numpy')}, CPU",
     )
     with replace_file("models/model_card.md") as partial:
         partial.write_text(render_model_card(card), encoding="utf-8")
-    write_json("metrics/evaluate.json", figures)
+    write_json("metrics/details/evaluate.json", figures)
+    write_json("metrics/evaluate.json", headline(figures))
     print(scoring.summary(figures))
 
 

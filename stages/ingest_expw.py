@@ -1,7 +1,7 @@
 """ExpW as downloaded -> checked table of faces, counts, sheets of boxes and of crops by confidence.
 
 Reads data/raw/<dataset>/expw (layouts: see src/datasets/expw.py), of the photos the headers only.
-Writes data/interim/expw.csv, metrics/ingest_expw.json, plots/faces/expw_*.png and
+Writes data/interim/expw.csv, metrics/details/ingest_expw.json, plots/faces/expw_*.png and
 plots/class_distribution/ingest_expw.csv.
 Run: python -m stages.ingest_expw (3,430 photos: about 3 s)
 """
@@ -31,7 +31,7 @@ def main() -> None:
         sheet = draw_crops(photos, rows, per_class=10, margin=params.crop.margin, title=title)
         save_picture(f"plots/faces/expw_crops_{name}_confidence.png", sheet)
     write_class_distribution("plots/class_distribution/ingest_expw.csv", "ingest_expw", table)
-    write_json("metrics/ingest_expw.json", report)
+    write_json("metrics/details/ingest_expw.json", report)
     print(f"ExpW: {len(table)} faces in {report['photos']} photos, {report['skipped']['total']} skipped")
 
 

@@ -1,7 +1,7 @@
 """FER2013 as downloaded -> FaceSet of 48 x 48 faces, counts per class and usage, a sheet of faces.
 
 Reads data/raw/<dataset>/fer2013 (layouts: see src/datasets/fer2013.py).
-Writes data/interim/fer2013, metrics/ingest_fer2013.json, plots/faces/ingest_fer2013.png and
+Writes data/interim/fer2013, metrics/details/ingest_fer2013.json, plots/faces/ingest_fer2013.png and
 plots/class_distribution/ingest_fer2013.csv.
 Run: python -m stages.ingest_fer2013 (35,887 faces: about 5 s)
 """
@@ -24,7 +24,7 @@ def main() -> None:
     sheet = draw_sheet(list(faces.images[examples]), captions, 12, 96, f"FER2013: {len(faces)} faces, examples")
     save_picture("plots/faces/ingest_fer2013.png", sheet)
     write_class_distribution("plots/class_distribution/ingest_fer2013.csv", "ingest_fer2013", faces.labels)
-    write_json("metrics/ingest_fer2013.json", report)
+    write_json("metrics/details/ingest_fer2013.json", report)
     print(f"FER2013: {len(faces)} faces from {report['read_from']}, {report['skipped']['total']} skipped")
 
 

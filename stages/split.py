@@ -1,6 +1,6 @@
 """Split the faces into train, validation and test without leaks.
 
-Reads data/interim/faces. Writes data/processed/split/{train,validation,test} (FaceSets), metrics/split.json,
+Reads data/interim/faces. Writes data/processed/split/{train,validation,test} (FaceSets), metrics/details/split.json,
 plots/class_distribution/split.csv and plots/faces/copies.png (the least similar pairs taken for copies).
 Run: `python -m stages.split`; 36,000 faces take about 20 s.
 """
@@ -27,7 +27,7 @@ def main() -> None:
             part.save(partial / name)
         if (SPLIT / ".gitignore").is_file():  # DVC's; without it Git would see the faces
             shutil.copy(SPLIT / ".gitignore", partial)
-    write_json("metrics/split.json", split.report)
+    write_json("metrics/details/split.json", split.report)
     write_class_distribution("plots/class_distribution/split.csv", "split", split.parts["train"].labels)
     save_picture(Path("plots/faces/copies.png"), copies_sheet(faces.images, split.pairs))
 

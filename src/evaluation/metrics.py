@@ -118,6 +118,24 @@ def evaluate_split(
     }
 
 
+def headline(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The few figures that `dvc metrics` and `dvc exp` show; names are short because 120 columns hold them all.
+
+    fer, expw: accuracy on the labels of each source. f1, ece, of validation, on which choices are made: mean over the
+    sources of macro F1 and of the expected calibration error.
+    """
+    content: dict[str, dict[str, float]] = {}
+    for name, split in (("test", "test"), ("val", "validation")):
+        sources = {source: figures[split][source] for source in SOURCES if source in figures[split]}
+        content[name] = {key.removesuffix("2013"): row["accuracy"] for key, row in sources.items()}
+        if name == "val":
+            content[name] |= {
+                short: float(np.mean([row[long] for row in sources.values()]))
+                for short, long in (("f1", "macro_f1"), ("ece", "ece"))
+            }
+    return {name: {key: round(value, 4) for key, value in row.items()} for name, row in content.items()}
+
+
 def split_sections(labels: pd.DataFrame) -> dict[str, np.ndarray]:
     """Section name -> boolean rows `(N,)`; only sections with at least one row."""
     source = labels["source"].to_numpy()

@@ -35,7 +35,6 @@ class CardFacts:
     dataset: str  # params.yaml: dataset
     protocol: str  # params.yaml: split.protocol
     copies_removed: bool  # params.yaml: split.remove_copies
-    fer2013_note: str  # one line to stand beside figures measured on FER2013's PrivateTest, or empty
     environment: str  # what the figures were computed with
 
 
@@ -174,7 +173,7 @@ def _variants(facts: CardFacts) -> str:
             )
     if not lines:
         return ""
-    return "\n".join([*lines, "- All other figures here are those of `model.onnx`.", _note(facts)])
+    return "\n".join([*lines, "- All other figures here are those of `model.onnx`."])
 
 
 def _data(facts: CardFacts) -> str:
@@ -201,7 +200,7 @@ Faces after each stage of the pipeline; the last line is what the model was trai
 | stage | faces | smallest class | largest class |
 |---|---|---|---|
 {rows}
-{_note(facts)}"""
+"""
 
 
 def _held_out(split: str, facts: CardFacts) -> str:
@@ -240,7 +239,7 @@ copies: the pictures that have no exact or near copy in the train part as it was
 removed. For comparison, on all of test: a blind guess {baseline["chance_accuracy"]:.3f}, always naming the most
 frequent class {baseline["majority_class_accuracy"]:.3f}. What training keeps
 is chosen on validation; it never sees test. Computed with {facts.environment}.
-{_note(facts)}"""
+"""
 
 
 def _calibration(facts: CardFacts) -> str:
@@ -257,7 +256,7 @@ def _calibration(facts: CardFacts) -> str:
 Expected calibration error on test, {_section_name("all", "test", facts)}, n = {row["n"]:,}: {row["ece"]:.3f}.
 Without error, answers given with 80 % are right in 80 of 100 cases.
 Programs answer "uncertain" below a probability of {threshold:g}: {of_certain}.
-{_note(facts)}"""
+"""
 
 
 def _per_class(facts: CardFacts) -> str:
@@ -275,26 +274,13 @@ Test, {_section_name("all", "test", facts)}, n = {section["n"]:,}. Recall is the
 | expression | n | precision | recall (95 %) | F1 | loss | calibration error |
 |---|---|---|---|---|---|---|
 {rows}
-{_note(facts)}"""
+"""
 
 
 def _section_name(section: str, split: str, facts: CardFacts) -> str:
-    """As shown; an asterisk points to the note on FER2013's PrivateTest, where there is one.
-
-    In the official protocol, PrivateTest is test; in the random one, its pictures are everywhere.
-    """
     source = section.removesuffix("_without_copies")
     name = _SOURCE_NAMES[source]
-    holds_private_test = split == "test" or facts.protocol == "random"
-    if _note(facts) and source in ("all", "fer2013") and holds_private_test:
-        name += "\\*"
     return f"{name}, without copies" if section.endswith("_without_copies") else name
-
-
-def _note(facts: CardFacts) -> str:
-    if not facts.fer2013_note or "fer2013" not in facts.figures["test"]:
-        return ""
-    return f"\n\\* {facts.fer2013_note.replace('*', chr(92) + '*')}\n"
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:

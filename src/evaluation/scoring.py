@@ -14,7 +14,7 @@ import pandas as pd
 from src.errors import UserError
 from src.evaluation import plots
 from src.evaluation.calibration import reliability_table
-from src.evaluation.metrics import DECIMALS, ScoringRules, baselines, confusion_matrix, evaluate_split
+from src.evaluation.metrics import DECIMALS, SOURCES, ScoringRules, baselines, confusion_matrix, evaluate_split
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from src.recognition.classifier import Classifier
@@ -32,6 +32,10 @@ class ScoredFaces:
 
     faces: FaceSet
     probabilities: np.ndarray
+
+    def select(self, rows: np.ndarray) -> "ScoredFaces":
+        """The rows given as a boolean mask `(N,)`."""
+        return ScoredFaces(self.faces.select(rows), self.probabilities[rows])
 
     @property
     def predicted(self) -> np.ndarray:
@@ -112,30 +116,19 @@ def variant_figures(
 
 
 def write_plot_tables(directory: Path, test: ScoredFaces, rules: ScoringRules) -> None:
-    """The CSV files that DVC draws itself.
+    """The CSV files that DVC draws itself, for each source; with a header alone where it has no faces.
 
-    confusion.csv: actual, predicted; one row per face. precision_recall.csv: expression, precision, recall, faces.
-    reliability.csv: confidence, accuracy, faces, ideal; one row per bin that holds faces.
+    confusion_<source>.csv: actual, predicted; one row per face. reliability_<source>.csv: confidence, accuracy, faces;
+    one row per bin.
     """
     names = np.array(EXPRESSIONS)
-    confusion, hits = test.confusion, np.diagonal(test.confusion)
-    tables = {
-        "confusion": pd.DataFrame({"actual": names[test.faces.targets], "predicted": names[test.predicted]}),
-        "precision_recall": pd.DataFrame(
-            {
-                "expression": names,
-                "precision": hits / np.maximum(confusion.sum(axis=0), 1),
-                "recall": hits / np.maximum(confusion.sum(axis=1), 1),
-                "faces": confusion.sum(axis=1),
-            }
-        ),
-        "reliability": _reliability(test, rules)[["confidence", "accuracy", "faces"]].assign(
-            ideal=lambda table: table["confidence"]
-        ),
-    }
-    for name, table in tables.items():
-        with replace_file(directory / f"{name}.csv") as partial:
-            table.round(5).to_csv(partial, index=False, lineterminator="\n")
+    for source in SOURCES:
+        part = test.select((test.faces.labels["source"] == source).to_numpy())
+        confusion = pd.DataFrame({"actual": names[part.faces.targets], "predicted": names[part.predicted]})
+        reliability = _reliability(part, rules)[["confidence", "accuracy", "faces"]]
+        for name, table in (("confusion", confusion), ("reliability", reliability)):
+            with replace_file(directory / f"{name}_{source}.csv") as partial:
+                table.round(5).to_csv(partial, index=False, lineterminator="\n")
 
 
 def draw_test_plots(directory: Path, test: ScoredFaces, rules: ScoringRules, ece: float, *, name: str = "test") -> None:
@@ -212,16 +205,3 @@ def _read_table(path: str | Path, columns: tuple[str, ...], stage: str) -> pd.Da
     if missing:
         raise UserError(f"{path} lacks the columns {missing}. {remedy}")
     return table
-
-
-def read_data_note(raw: str | Path, name: str) -> str:
-    """A remark on the data that must stand beside its figures, one line, or "".
-
-    `<raw>/<name>.note.md` holds the md5 that `dvc add` gave the data, then the remark. The remark counts only while
-    `<raw>/<name>.dvc` names that md5: other data in its place does not inherit it.
-    """
-    note, tracked = Path(raw, f"{name}.note.md"), Path(raw, f"{name}.dvc")
-    if not (note.is_file() and tracked.is_file()):
-        return ""
-    md5, _, text = note.read_text(encoding="utf-8").partition("\n")
-    return " ".join(text.split()) if md5.strip() in tracked.read_text(encoding="utf-8") else ""
