@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from src.errors import UserError
-from src.expressions import CODE
+from src.expressions import CODE, EXPRESSIONS
 from src.storage import replace_directory, replace_file
 
 # image_name: unique within the set      source: fer2013 | expw | smote (synthetic rows)
@@ -21,7 +21,21 @@ from src.storage import replace_directory, replace_file
 # copy_of: image_name of the picture that this one is an exact or near copy of, or empty
 # synthetic: True for rows made by SMOTE
 COLUMNS = ("image_name", "source", "usage", "expression", "group", "copy_of", "synthetic")
-_TEXT_COLUMNS = ("image_name", "source", "usage", "expression", "group", "copy_of")
+_TEXT_COLUMNS = (
+    "image_name",
+    "source",
+    "usage",
+    "expression",
+    "group",
+    "copy_of",
+    "label_source",
+    "original_expression",
+)
+# Where people's votes are known (FER+), more columns: numbers of votes, empty for other faces.
+VOTES = tuple(f"votes_{name}" for name in EXPRESSIONS)
+_FLAG_COLUMNS = ("synthetic", "copy_in_train")
+OTHER_VOTES = ("votes_contempt", "votes_unknown", "votes_no_face")
+FERPLUS, ORIGINAL = "ferplus", "original"  # label_source: which label `expression` is
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,18 @@ class FaceSet:
         """Class indices, int64 `(N,)`, in the order of `EXPRESSIONS`."""
         return self.labels["expression"].map(CODE).to_numpy(np.int64)
 
+    @property
+    def distributions(self) -> np.ndarray:
+        """What to learn from, float32 `(N, 7)`: people's votes where `expression` is theirs, else one-hot."""
+        labels = self.labels
+        one_hot = np.eye(len(EXPRESSIONS), dtype=np.float32)[self.targets]
+        if "label_source" not in labels.columns or not set(VOTES) <= set(labels.columns):
+            return one_hot
+        votes = labels[list(VOTES)].to_numpy(np.float32, na_value=0)  # (N, 7)
+        total = votes.sum(axis=1, keepdims=True)
+        voted = (labels["label_source"] == FERPLUS).to_numpy()[:, None] & (total > 0)
+        return np.where(voted, votes / np.maximum(total, 1), one_hot).astype(np.float32)
+
     def select(self, rows: np.ndarray) -> "FaceSet":
         """The rows given as a boolean mask or as positions, in that order."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -117,10 +143,23 @@ class FaceSet:
 
 
 def read_labels(path: str | Path) -> pd.DataFrame:
-    """Read a label table as written by `FaceSet.save`: text stays text ("nan" is a name), empty stays empty."""
-    labels = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
-    if "synthetic" in labels.columns:
-        labels["synthetic"] = labels["synthetic"].astype(bool)
+    """Read a label table as written by `FaceSet.save`: text stays text ("nan" is a name), empty stays empty.
+
+    Raises ValueError where a column that is True or False, or a number of votes, holds anything else.
+    """
+    columns = pd.read_csv(path, nrows=0).columns
+    votes = [column for column in (*VOTES, *OTHER_VOTES) if column in columns]
+    labels = pd.read_csv(
+        path,
+        keep_default_na=False,
+        dtype=dict.fromkeys(_TEXT_COLUMNS, str) | dict.fromkeys(_FLAG_COLUMNS, str) | dict.fromkeys(votes, "Int64"),
+        na_values={column: [""] for column in votes},
+    )
+    for column in _FLAG_COLUMNS:
+        if column in labels.columns:
+            if not labels[column].isin(("True", "False")).all():
+                raise ValueError(f"the column {column} holds something other than True and False")
+            labels[column] = labels[column] == "True"
     return labels
 
 

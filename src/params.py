@@ -31,6 +31,7 @@ def _at_least(low: float) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestFer2013Params:
+    labels: Literal["ferplus", "original"]
     max_bad_fraction: float = _within(0, 1)
 
 
@@ -113,13 +114,14 @@ class TrainParams:
     warmup_fraction: float = _within(0, 1, open_high=True)
     weight_decay: float = _within(0, 1)
     label_smoothing: float = _within(0, 1, open_high=True)
+    vote_weight: float = _within(0, 1)
     class_weights: Literal["none", "square_root", "balanced"]
     mixup: float = _within(0, 10)
+    average_epochs: int = _at_least(0)
     monitor: Literal["val_accuracy", "val_loss", "last"]
     early_stopping: int = _at_least(0)
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     augmentation: AugmentationParams
-    log_images: bool
     seed: int = _within(0, 2**32 - 1)
 
 
@@ -246,6 +248,11 @@ def parse_params(content: Any) -> Params:
     """Check a mapping as read from params.yaml. Raises UserError."""
     params = typing.cast(Params, _build(Params, content, ""))
     train = params.train
+    if train.average_epochs and train.early_stopping:
+        raise UserError(
+            "params.yaml: train.average_epochs keeps the mean of the last epochs, so train.early_stopping has "
+            "nothing to choose. Set one of the two to 0."
+        )
     if train.monitor == "last" and (train.early_stopping or train.schedule == "plateau"):
         raise UserError(
             "params.yaml: train.monitor=last keeps the last epoch, so there is nothing for train.early_stopping or "

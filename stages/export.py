@@ -2,7 +2,7 @@
 
 Reads models/train, data/processed/split/validation (parity, accuracy of the variants, temperature of the multi-view
 one) and data/processed/smote (ranges of the 8-bit one). Writes models/export/{model.onnx,model.tflite,model.int8.onnx,
-model.multiview.onnx} and metrics/export.json.
+model.multiview.onnx} and metrics/details/export.json.
 Run: `python -m stages.export`; about a minute.
 """
 
@@ -29,7 +29,7 @@ def main() -> None:
             report["multiview"] = export_multiview(
                 trained, validation, margin, uncertain_below, params.export.parity_faces, partial
             )
-    write_json("metrics/export.json", report)
+    write_json("metrics/details/export.json", report)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from src.storage import write_json
 
 def main() -> None:
     params = load_params()
-    faces, report = load_fer2013(f"data/raw/{params.dataset}/fer2013", params.ingest_fer2013.max_bad_fraction)
+    settings = params.ingest_fer2013
+    faces, report = load_fer2013(f"data/raw/{params.dataset}/fer2013", settings.labels, settings.max_bad_fraction)
     faces.save("data/interim/fer2013")
 
     examples = pick_examples(faces.labels, per_class=12)

@@ -5,6 +5,7 @@ network.json), metrics/train.json and plots/history.csv.
 Run: `python -m stages.train`; about 72 s an epoch for the default network and 26,000 faces on two cores.
 """
 
+import os
 from pathlib import Path
 
 from src.errors import run_program
@@ -26,12 +27,13 @@ def main() -> None:
     state = state_root(Path.cwd()) / key
     with only_run(state):
         tracker = Tracker(config, run_id=key)
-        if params.train.log_images:
+        if os.environ.get("FER_LOG_IMAGES") == "true":  # faces are personal data
             tracker.log_sheet(draw_sheet(list(train.images[:48]), list(train.labels["expression"][:48]), 12, 96))
         trained = train_network(train, validation, params.train, state, tracker)
         save_trained("models/train", trained)
         write_history("plots/history.csv", trained.history)
-        write_json("metrics/train.json", {**trained.report, "run": key})
+        write_json("metrics/train.json", {"validation": trained.report["validation"]})
+        write_json("metrics/details/train.json", {**trained.report, "run": key})
         tracker.finish(trained.report, validation.targets, trained.predicted)
         remove_state(state)
 

@@ -30,8 +30,6 @@ UNLISTED = {
     "src/recognition/__init__.py": "names to import, resolved on first use",
     "stages/__init__.py": "Ctrl-C while a stage loads its libraries",
 }
-# Parameters that a stage reads and DVC is not told of, and why.
-UNLISTED_PARAMS = {"train.log_images": "a sheet for the log"}
 
 
 def _file_of(module: str) -> Path | None:
@@ -91,14 +89,10 @@ def _with_list(text: str, stage: str, key: str, pattern: str, entries: list[str]
 
 
 def rewritten(text: str) -> str:
-    """dvc.yaml with the `.py` files of every stage's deps, and the params of `train`, as they should be."""
+    """dvc.yaml with the `.py` files of every stage's deps as they should be."""
     stages = yaml.safe_load(text)["stages"]
     for stage in stages:
         text = _with_list(text, stage, "deps", r"\S+\.py", list(imported_files(f"stages/{stage}.py")))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for stage in {key.split(".")[0] for key in UNLISTED_PARAMS}:
-        keys = [f"{stage}.{key}" for key in params[stage] if f"{stage}.{key}" not in UNLISTED_PARAMS]
-        text = _with_list(text, stage, "params", rf"{stage}\.\S+", keys)
     return text
 
 

@@ -29,6 +29,7 @@ from src.datasets.archives import (
     damaged_archive,
     open_tree_and_archives,
 )
+from src.datasets.ferplus import label_faces
 from src.datasets.photos import PhotoError, decode, read_header
 from src.datasets.skipped import SkippedRows
 from src.errors import UserError
@@ -122,9 +123,10 @@ def _read_csv_header(tree: FileTree, name: str) -> list[str]:
     return [field.strip().lower() for field in fields]
 
 
-def load_fer2013(folder: str | Path, max_bad_fraction: float) -> tuple[FaceSet, dict[str, Any]]:
+def load_fer2013(folder: str | Path, labels_wanted: str, max_bad_fraction: float) -> tuple[FaceSet, dict[str, Any]]:
     """Read FER2013 from a folder with any of the known layouts.
 
+    labels_wanted: "ferplus" (people's votes, see src/datasets/ferplus.py) or "original" (FER2013's own).
     Returns the usable faces, CSV in row order and pictures by name, and a report of what was read and
     skipped. Raises UserError when nothing is found, when more than `max_bad_fraction` of the rows is
     unusable, or when a class is left without a face.
@@ -141,7 +143,9 @@ def load_fer2013(folder: str | Path, max_bad_fraction: float) -> tuple[FaceSet, 
     skipped.check(rows_read, max_bad_fraction, "ingest_fer2013.max_bad_fraction", origin)
     labels["image_name"] = "fer2013/" + labels["image_name"]
     labels = labels.assign(source="fer2013", group=labels["image_name"], copy_of="", synthetic=False)
-    faces = FaceSet(images, labels[["image_name", "source", "usage", "expression", "group", "copy_of", "synthetic"]])
+    labels, votes_file = label_faces(labels, folder, labels_wanted, rows_read, pictures=source.csv_name is None)
+    first = ["image_name", "source", "usage", "expression", "group", "copy_of", "synthetic"]
+    faces = FaceSet(images, labels[[*first, *labels.columns.difference(first, sort=False)]])
     counts = class_counts(faces.labels)
     empty = [name for name, count in counts.items() if count == 0]
     if empty:
@@ -156,6 +160,9 @@ def load_fer2013(folder: str | Path, max_bad_fraction: float) -> tuple[FaceSet, 
     }
     report = {
         "read_from": source.name,
+        "votes_from": votes_file,
+        "labels": labels_wanted,
+        "labels_that_differ": int((faces.labels["expression"] != faces.labels["original_expression"]).sum()),
         "not_read": ignored,
         "rows_read": rows_read,
         "faces": len(faces),

@@ -81,12 +81,13 @@ def _compact(input_size: int) -> keras.Model:
     inputs = layers.Input((input_size, input_size, 1))
     x = inputs
     for width in (48, 96, 192, 384):
-        for _ in range(2):
+        for place in ("first", "second"):
             x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+            if place == "first" and width != 384:
+                # Inside the block, not after it: 109 M multiplications at 40 px instead of 183 M (cifar10-airbench).
+                x = layers.MaxPooling2D()(x)
             x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
-        if width != 384:
-            x = layers.MaxPooling2D()(x)
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, x, name="backbone")
 

@@ -1,4 +1,4 @@
-"""Train a network in one or two phases, keep the best epoch on validation, and calibrate it.
+"""Train a network in one or two phases, keep the mean of its last epochs or the best one, and calibrate it.
 
 A pretrained backbone is first frozen while the head learns (phase "frozen"), then everything is fine-tuned
 (phase "fine-tune"). Without pretrained weights there is one phase ("scratch"), or a network like the one wanted is
@@ -8,13 +8,14 @@ killed: order, augmentation and dropout of an epoch depend on the seed and the e
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from src.errors import UserError
 from src.expressions import NUM_CLASSES
@@ -33,15 +34,17 @@ from src.network.wandb_log import Tracker
 from src.network.weights import load_initial_weights, resolve_weights
 from src.params import TrainParams
 
+_STATISTICS_FACES, _STATISTICS_BATCH = 10_000, 500  # for the statistics of averaged weights
 _CHUNK = 4096  # faces classified at a time: a set may be larger than memory
 
 
 def class_weights(targets: np.ndarray, policy: str) -> np.ndarray:
     """Weight of each class in the loss, float64 `(7,)`, 1 on average over the faces.
 
-    policy: "none", "balanced" (every class counts the same) or "square_root" (halfway: n faces count as sqrt(n)).
+    targets: distributions over the classes, `(N, 7)`. policy: "none", "balanced" (every class counts the same) or
+    "square_root" (halfway: n faces count as sqrt(n)).
     """
-    counts = np.bincount(targets, minlength=NUM_CLASSES)
+    counts = targets.sum(axis=0, dtype=np.float64)
     power = {"none": 0.0, "square_root": 0.5, "balanced": 1.0}[policy]
     weights = 1 / np.maximum(counts, 1) ** power
     return np.asarray(weights * len(targets) / np.sum(weights * counts))
@@ -50,7 +53,8 @@ def class_weights(targets: np.ndarray, policy: str) -> np.ndarray:
 class FaceBatches(keras.utils.PyDataset):
     """Shuffled batches of one epoch: faces float32 `(B, S, S, 1)`, targets `(B, 7)`, sample weights `(B,)`.
 
-    soft_targets: a teacher's probabilities, float32 `(N, 7)`, mixed into the one-hot labels.
+    Targets are people's votes where they are known, mixed with the single label (`vote_weight`), and with a teacher's
+    probabilities, float32 `(N, 7)`, where soft_targets gives them. A face counts as its target's classes do.
     The last incomplete batch is dropped, unless it is the only one. mixup: Zhang et al. (2018), a share of its own for
     each face.
     """
@@ -60,9 +64,11 @@ class FaceBatches(keras.utils.PyDataset):
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self._soft_targets = soft_targets
-        self._images, self._targets, self._params = faces.images, faces.targets, params
+        self._images, self._params = faces.images, params
+        one_hot, voted = np.eye(NUM_CLASSES, dtype=np.float32)[faces.targets], np.float32(params.vote_weight)
+        self._targets = (1 - voted) * one_hot + voted * faces.distributions
         self._batch_size = min(params.batch_size, len(faces))
-        self._class_weights = class_weights(self._targets, params.class_weights)
+        self._weights = (self._targets @ class_weights(self._targets, params.class_weights)).astype(np.float32)
         self.start_epoch(seed)
 
     def start_epoch(self, seed: tuple[int, ...]) -> None:
@@ -77,11 +83,11 @@ class FaceBatches(keras.utils.PyDataset):
         # Sorted rows read a memory map in one sweep; the order within a batch does not matter.
         rows = np.sort(self._order[index * self._batch_size : (index + 1) * self._batch_size])
         faces = self._images[rows].astype(np.float32)[..., None]
-        targets = np.eye(NUM_CLASSES, dtype=np.float32)[self._targets[rows]]
+        targets = self._targets[rows]
         if self._soft_targets is not None:
             taught = np.float32(self._params.teacher_weight)
             targets = (1 - taught) * targets + taught * self._soft_targets[rows]
-        weights = self._class_weights[self._targets[rows]].astype(np.float32)
+        weights = self._weights[rows]
         if self._params.mixup:
             generator = np.random.default_rng((*self._seed, index))
             share = generator.beta(self._params.mixup, self._params.mixup, len(rows)).astype(np.float32)
@@ -178,7 +184,12 @@ class _EpochEnd(keras.callbacks.Callback):
         state.history.append(row)
         state.phase, state.epoch = self.phase_index, epoch + 1
         value = _score(row, run.params.monitor)
-        if state.best is None or value > state.best:
+        ahead = run.phases[self.phase_index].epochs - state.epoch
+        averaged = run.averaged_epochs(self.phase_index)
+        if averaged:
+            if ahead < averaged:
+                _add_to_mean(state.kept, run.network.get_weights(), averaged - ahead)
+        elif state.best is None or value > state.best:
             state.best = value
             state.kept = run.network.get_weights()
         if state.phase_best is None or value > state.phase_best:
@@ -197,15 +208,45 @@ class _EpochEnd(keras.callbacks.Callback):
         self.batches.start_epoch((run.params.seed, self.phase_index, epoch + 1))
 
 
+def _add_to_mean(mean: list[np.ndarray], weights: list[np.ndarray], count: int) -> None:
+    """Make `mean`, of count - 1 sets of weights, the mean of `count`, in place."""
+    if count == 1:
+        mean[:] = [weight.copy() for weight in weights]
+    for kept, weight in zip(mean, weights, strict=True):
+        kept += (weight - kept) / count
+
+
+def _renew_batch_statistics(network: keras.Model, images: np.ndarray) -> None:
+    """Take the means and variances of batch normalization anew: averaged weights have none of their own.
+
+    P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (2018), section 3.2.
+    """
+    norms = [layer for layer in _layers(network) if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [layer.momentum for layer in norms]
+    rows = np.linspace(0, len(images) - 1, min(len(images), _STATISTICS_FACES)).astype(int)
+    for count, start in enumerate(range(0, len(rows), _STATISTICS_BATCH)):
+        for layer in norms:
+            layer.momentum = count / (count + 1)  # the running value becomes the mean over batches
+        batch = images[rows[start : start + _STATISTICS_BATCH]].astype(np.float32)[..., None]
+        network(batch, training=True)
+    for layer, momentum in zip(norms, before, strict=True):
+        layer.momentum = momentum
+
+
+def _layers(model: Any) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+
+
 def _seed_generators(model: Any) -> list[keras.random.SeedGenerator]:
     """The random state of every dropout and augmentation layer, in layer order."""
-    found = []
-    for layer in model.layers:
-        if isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator):
-            found.append(layer.seed_generator)
-        if hasattr(layer, "layers"):
-            found += _seed_generators(layer)
-    return found
+    return [
+        layer.seed_generator
+        for layer in _layers(model)
+        if isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator)
+    ]
 
 
 class TrainingRun:
@@ -244,6 +285,13 @@ class TrainingRun:
             if done < phase.epochs:
                 self._fit_phase(index, done, train, validation_data)
         self.network.set_weights(self.state.kept)
+        if self.averaged_epochs(len(self.phases) - 1):
+            _renew_batch_statistics(self.network, train.images)
+
+    def averaged_epochs(self, phase_index: int) -> int:
+        """Of how many last epochs this phase keeps the mean; 0 = it keeps one epoch."""
+        is_last = phase_index == len(self.phases) - 1
+        return min(self.params.average_epochs, self.phases[phase_index].epochs) if is_last else 0
 
     def _fit_phase(self, index: int, done: int, train: FaceSet, validation_data: Any) -> None:
         phase = self.phases[index]
@@ -320,7 +368,7 @@ def train_network(
     state_directory: Path,
     tracker: Tracker,
 ) -> TrainedModel:
-    """Train, keep the best epoch on validation, fit the temperature on validation.
+    """Train, keep the mean of the last epochs or the best one on validation, fit the temperature on validation.
 
     Raises UserError for weights that cannot be had, a face size the backbone cannot use, or divergence.
     """
@@ -333,19 +381,24 @@ def train_network(
     temperature = fit_temperature(logits, validation.targets)
     predicted = logits.argmax(1)
     accuracy = float((predicted == validation.targets).mean())
-    kept = _kept_epoch(run.state.history, params.monitor)
+    averaged = run.averaged_epochs(len(run.phases) - 1)
+    epochs = len(run.state.history)
+    kept = range(epochs - averaged + 1, epochs + 1) if averaged else [_kept_epoch(run.state.history, params.monitor)]
     real = train.select(~train.labels["synthetic"].to_numpy(bool)) if train.labels["synthetic"].any() else train
-    history = [{**row, "kept": row["epoch"] == kept} for row in run.state.history]
+    history = [{**row, "kept": row["epoch"] in kept} for row in run.state.history]
+    likelihood = log_softmax(logits / temperature, axis=1)[np.arange(len(validation)), validation.targets]
+    loss = round(-float(likelihood.mean()), 5)
     report = {
+        # As calibrated, without label smoothing: what the exported model has.
         "validation": {
             "n": len(validation),
             "accuracy": round(accuracy, 5),
-            "loss": round(min(row["val_loss"] for row in history if row["kept"]), 5),
+            "loss": loss,
         },
         # On the faces as they are, synthetic ones left out: how far the network has learned them by heart.
         "train": {"n": len(real), "accuracy": round(_accuracy(network, real), 5)},
-        "epochs": len(history),
-        "kept_epoch": kept,
+        "epochs": epochs,
+        "kept_epochs": list(kept),
         "temperature": round(temperature, 5),
         "parameters": int(network.count_params()),
         "precision": run.precision,

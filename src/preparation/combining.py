@@ -9,7 +9,7 @@ import pandas as pd
 from src.datasets.expw import COLUMNS, find_expw
 from src.datasets.skipped import SkippedRows
 from src.errors import UserError
-from src.faceset import FaceSet, class_counts
+from src.faceset import ORIGINAL, FaceSet, class_counts
 from src.params import CropParams
 from src.preparation.cropping import crop_faces
 from src.recognition.crop_face import Box, crop_face
@@ -65,10 +65,11 @@ def combine(
     labels = table.loc[is_cropped, ["image_name", "expression", "group"]].assign(
         source="expw", usage="", copy_of="", synthetic=False, confidence=table.loc[is_cropped, "confidence"].map(str)
     )
+    labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)
     columns = [*fer2013.labels.columns, "confidence"]
     combined = FaceSet(
         np.concatenate([resize_faces(fer2013, settings.image_size), crops[is_cropped]]),
-        pd.concat([fer2013.labels.assign(confidence=""), labels], ignore_index=True)[columns],
+        pd.concat([fer2013.labels.assign(confidence=""), labels], ignore_index=True).reindex(columns=columns),
     )
     report = {
         "faces": len(combined),

@@ -10,7 +10,7 @@ from imblearn.over_sampling import SMOTE
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.faceset import FaceSet
+from src.faceset import ORIGINAL, FaceSet
 from src.params import SmoteParams
 
 
@@ -51,8 +51,11 @@ def balance(faces: FaceSet, params: SmoteParams) -> FaceSet:
             "synthetic": True,
         }
     )
+    labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)  # no one voted on them
     for column in faces.labels.columns.difference(labels.columns):
-        labels[column] = False if faces.labels[column].dtype == bool else ""
+        kind = faces.labels[column].dtype
+        filler = pd.NA if kind == "Int64" else False if kind == "bool" else ""
+        labels[column] = pd.Series([filler] * len(new), dtype=kind)
     return FaceSet(
         np.concatenate([faces.images, new]),
         pd.concat([faces.labels, labels[faces.labels.columns]], ignore_index=True),

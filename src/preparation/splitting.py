@@ -3,17 +3,18 @@
 - `official`: FER2013 by its own usage (Training, PublicTest, PrivateTest); ExpW 70/15/15 by photo.
 - `random`: both sources 60/20/20 by photo.
 No photo is parted. Of pictures that are copies of one another, those in test stay and the others leave
-validation and train; else those in validation stay and the others leave train.
+validation and train; else those in validation stay and the others leave train. Under labels=ferplus, pictures in which
+people saw no face or no expression leave train.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from src.errors import UserError
-from src.expressions import EXPRESSIONS
-from src.faceset import FaceSet, class_counts
+from src.faceset import FERPLUS, OTHER_VOTES, VOTES, FaceSet, class_counts
 from src.params import SplitParams
 from src.preparation.copies import CopyPairs, find_copies
 
@@ -22,23 +23,19 @@ _FRACTIONS = {"official": (0.70, 0.15, 0.15), "random": (0.60, 0.20, 0.20)}
 _USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 
 
-def assign_groups(labels: pd.DataFrame, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
-    """Assign whole groups to splits at random, stratified by source and by each group's rarest class.
+def assign_groups(groups: pd.Series, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
+    """Assign whole groups to splits by a hash of their name and the seed alone.
 
-    Returns split names, object `(N,)`. The result depends on the group names, not on the row order.
+    groups: group name of every row. Returns split names, object `(N,)`. One photo more or less moves no other, which
+    stratifying by class could not promise; with hundreds of photos per class the shares of the classes differ little.
     """
-    rarity = labels["expression"].map(labels["expression"].value_counts()).to_numpy()
-    # Ties between equally rare classes are broken by class order.
-    code = labels["expression"].map({name: code for code, name in enumerate(EXPRESSIONS)}).to_numpy()
-    table = pd.DataFrame({"group": labels["group"], "source": labels["source"], "rarity": rarity, "code": code})
-    groups = table.sort_values(["group", "rarity", "code"], kind="stable").groupby("group", sort=True).first()
-    generator = np.random.default_rng(seed)
-    groups = groups.iloc[generator.permutation(len(groups))]
-    position = groups.groupby(["source", "code"]).cumcount().to_numpy()
-    size = groups.groupby(["source", "code"])["rarity"].transform("size").to_numpy()
-    place = (position + 0.5) / size
-    split = np.where(place < fractions[0], "train", np.where(place < fractions[0] + fractions[1], "validation", "test"))
-    return labels["group"].map(dict(zip(groups.index, split, strict=True))).to_numpy(object)
+
+    def split_of(group: str) -> str:
+        digest = hashlib.sha256(f"{seed}/{group}".encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
+        return SPLITS[int(place >= fractions[0]) + int(place >= fractions[0] + fractions[1])]
+
+    return groups.map({group: split_of(group) for group in groups.unique()}).to_numpy(object)
 
 
 def assign_splits(labels: pd.DataFrame, protocol: str, seed: int) -> np.ndarray:
@@ -47,7 +44,7 @@ def assign_splits(labels: pd.DataFrame, protocol: str, seed: int) -> np.ndarray:
     Raises UserError for a FER2013 row without a known usage under the official protocol.
     """
     if protocol == "random":
-        return assign_groups(labels, _FRACTIONS["random"], seed)
+        return assign_groups(labels["group"], _FRACTIONS["random"], seed)
     fer2013 = (labels["source"] == "fer2013").to_numpy()
     split = np.empty(len(labels), object)
     unknown = sorted(set(labels["usage"][fer2013]) - set(_USAGES))
@@ -58,9 +55,17 @@ def assign_splits(labels: pd.DataFrame, protocol: str, seed: int) -> np.ndarray:
         )
     split[fer2013] = labels["usage"][fer2013].map(_USAGES)
     if not fer2013.all():
-        others = labels[~fer2013]
-        split[~fer2013] = assign_groups(others, _FRACTIONS["official"], seed)
+        split[~fer2013] = assign_groups(labels["group"][~fer2013], _FRACTIONS["official"], seed)
     return split
+
+
+def shows_no_expression(labels: pd.DataFrame) -> np.ndarray:
+    """Whether most of the people who voted saw no face, or no expression that they could name; bool `(N,)`."""
+    if not set(OTHER_VOTES) <= set(labels.columns):
+        return np.zeros(len(labels), bool)
+    named = labels[[*VOTES, "votes_contempt"]].to_numpy(np.float32, na_value=0).max(axis=1)
+    neither = labels[["votes_unknown", "votes_no_face"]].to_numpy(np.float32, na_value=0).max(axis=1)
+    return (labels["label_source"] == FERPLUS).to_numpy() & (neither > named)
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,9 @@ def split_faces(faces: FaceSet, params: SplitParams) -> Split:
     train_members = np.bincount(cluster[assigned == "train"], minlength=len(first_of_cluster))
     labels["copy_in_train"] = train_members[cluster] - (assigned == "train") > 0
 
-    leaks = rank > rank[representative]
-    keep = ~leaks if params.remove_copies else np.ones(len(faces), bool)
+    leaks = rank > rank[representative] if params.remove_copies else np.zeros(len(faces), bool)
+    no_expression = shows_no_expression(labels) & (assigned == "train")
+    keep = ~leaks & ~no_expression
     parts = {}
     for name in SPLITS:
         rows = np.flatnonzero((assigned == name) & keep)
@@ -132,6 +138,7 @@ def split_faces(faces: FaceSet, params: SplitParams) -> Split:
             "test_with_copy_in_train": int(labels["copy_in_train"][assigned == "test"].sum()),
             "validation_with_copy_in_train": int(labels["copy_in_train"][assigned == "validation"].sum()),
         },
-        "removed": {name: int((leaks & (assigned == name)).sum()) if params.remove_copies else 0 for name in SPLITS},
+        "removed": {name: int((leaks & (assigned == name)).sum()) for name in SPLITS},
+        "removed_no_face_or_unknown": int((no_expression & ~leaks).sum()),
     }
     return Split(parts, pairs, report)

@@ -1,0 +1,138 @@
+"""FER+: ten people's votes for each row of FER2013 (`fer2013new.csv`), joined to its faces.
+
+E. Barsoum, C. Zhang, C. Canton Ferrer, Z. Zhang, "Training Deep Networks for Facial Expression Recognition with
+Crowd-Sourced Label Distribution", ICMI 2016 (arXiv 1608.01041); the file is Microsoft's, MIT licence. Its rows stand in
+the order of `fer2013.csv`, so votes can be joined only where a face's row is known: in a CSV, and in picture folders
+whose file names carry the row, which is checked against the usage of every row.
+"""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.datasets.archives import FolderTree, MemberError, open_tree_and_archives
+from src.errors import UserError
+from src.expressions import EXPRESSIONS
+from src.faceset import FERPLUS, ORIGINAL, OTHER_VOTES, VOTES
+
+VOTES_FILE = "fer2013new.csv"
+VOTES_URL = "https://raw.githubusercontent.com/microsoft/FERPlus/master/fer2013new.csv"
+VOTES_SHA256 = "9206e20d62f56475939f516847d61753e4860caeac9718b560129541b776fc2c"
+# Our columns -> FER+'s.
+_COLUMNS = dict(
+    zip(
+        (*VOTES, *OTHER_VOTES),
+        ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt", "unknown", "NF"),
+        strict=True,
+    )
+)
+_ROW_IN_NAME = re.compile(r"fer2013/(?P<usage>[A-Za-z]+)_(?P<row>\d+)(?:_[a-z]+)?")
+
+
+def find_votes(folder: str | Path) -> tuple[str, bytes] | None:
+    """Name and content of the votes file anywhere below `folder`, plain or in an archive; None where there is none."""
+    folder = Path(folder)
+    for tree in open_tree_and_archives(folder):
+        for name in tree.sizes:
+            if name.rsplit("/", 1)[-1].lower() == VOTES_FILE:
+                prefix = "" if isinstance(tree, FolderTree) else f"{tree.path.relative_to(folder).as_posix()}/"
+                try:
+                    return prefix + name, tree.read(name)
+                except MemberError as error:
+                    raise UserError(f"{folder / prefix / name}: {error}. Download it again from {VOTES_URL}.") from None
+    return None
+
+
+def parse_votes(content: bytes, where: str) -> pd.DataFrame:
+    """The votes file as a table: usage, then the ten columns of votes, Int64, one row per row of fer2013.csv."""
+    remedy = f"Download it again from {VOTES_URL}."
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype={"Usage": str})
+        votes = table.rename(columns=str.strip)[["Usage", *_COLUMNS.values()]]
+        counts = votes[list(_COLUMNS.values())].to_numpy(np.int64)
+    except (KeyError, ValueError, pd.errors.ParserError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{where} is not FER+'s table of votes ({reason}); expected the columns Usage, "
+            f"{', '.join(_COLUMNS.values())}. {remedy}"
+        ) from None
+    if counts.min(initial=0) < 0 or counts.max(initial=0) > 10:
+        raise UserError(f"{where} holds numbers of votes outside 0..10. {remedy}")
+    return pd.DataFrame(counts, columns=list(_COLUMNS)).astype("Int64").assign(usage=votes["Usage"].to_numpy())
+
+
+def rows_of(labels: pd.DataFrame, usages: np.ndarray, from_names_of_pictures: bool) -> np.ndarray | None:
+    """The row in fer2013.csv of every face, from its name, int64 `(N,)`; None where the names do not carry it.
+
+    labels: image_name, usage. usages: the usage of every row. Names of CSV rows count from 1; those of pictures from 0
+    or 1, whichever agrees with the usages. (Kaggle's `msambare/fer2013` numbers its pictures otherwise.)
+    """
+    matches = [_ROW_IN_NAME.fullmatch(name) for name in labels["image_name"]]
+    if not all(matches):
+        return None
+    numbers = np.array([int(match["row"]) for match in matches if match], np.int64)
+    for first in (0, 1) if from_names_of_pictures else (1,):
+        rows = numbers - first
+        inside = len(rows) and rows.min() >= 0 and rows.max() < len(usages) and len(np.unique(rows)) == len(rows)
+        if inside and (usages[rows] == labels["usage"].to_numpy()).all():
+            return rows
+    return None
+
+
+def join_votes(labels: pd.DataFrame, votes: pd.DataFrame, rows: np.ndarray, source: str) -> pd.DataFrame:
+    """Labels with the votes of each face, and `expression` by `source`.
+
+    Adds the ten columns of votes, `original_expression` (FER2013's label) and `label_source`. source: "ferplus" makes
+    the largest of the seven votes the expression (ties, and faces without any such vote: FER2013's own label if it is
+    among the tied, else the first in class order), "original" keeps FER2013's.
+    """
+    joined = labels.assign(original_expression=labels["expression"], label_source=source)
+    for column in (*VOTES, *OTHER_VOTES):
+        joined[column] = votes[column].to_numpy()[rows]
+        joined[column] = joined[column].astype("Int64")
+    if source == FERPLUS:
+        counts = joined[list(VOTES)].to_numpy(np.int64)
+        own = labels["expression"].map({name: code for code, name in enumerate(EXPRESSIONS)}).to_numpy()
+        own_is_largest = counts[np.arange(len(counts)), own] == counts.max(axis=1)
+        joined["expression"] = np.array(EXPRESSIONS, object)[np.where(own_is_largest, own, counts.argmax(axis=1))]
+    return joined
+
+
+def label_faces(
+    labels: pd.DataFrame, folder: str | Path, source: str, rows_read: int, pictures: bool
+) -> tuple[pd.DataFrame, str]:
+    """Labels of FER2013's faces with the votes that lie beside them, and the name of the votes file ("" = none).
+
+    rows_read: rows of fer2013.csv, unusable ones included. pictures: whether the faces come from picture folders.
+    Raises UserError when votes are wanted and cannot be had, or when the votes are of another table.
+    """
+    instead = "or set ingest_fer2013.labels=original to use FER2013's own labels"
+    found = find_votes(folder)
+    if found is None:
+        if source == ORIGINAL:
+            return labels.assign(original_expression=labels["expression"], label_source=ORIGINAL), ""
+        raise UserError(
+            f"{folder} has no {VOTES_FILE}, the votes of FER+. Fetch it with `python -m src.datasets.download "
+            f"fer2013`, put it there yourself (from {VOTES_URL}), {instead}."
+        )
+    name, content = found
+    votes = parse_votes(content, f"{folder}/{name}")
+    usages = votes["usage"].to_numpy(object)
+    rows = rows_of(labels, usages, from_names_of_pictures=pictures) if pictures or len(votes) == rows_read else None
+    if rows is None:
+        if source == ORIGINAL:
+            return labels.assign(original_expression=labels["expression"], label_source=ORIGINAL), ""
+        if pictures:
+            raise UserError(
+                f"{folder}/{name} cannot be joined to these pictures: their file names do not carry the row of "
+                f"fer2013.csv. Use fer2013.csv or icml_face_data.csv, {instead}."
+            )
+        raise UserError(
+            f"{folder}/{name} has {len(votes)} rows, the table of faces {rows_read}, or their usages differ; "
+            "expected one row of votes for each row of fer2013.csv, in its order. Use both files as published, "
+            f"{instead}."
+        )
+    return join_votes(labels, votes, rows, source), name
