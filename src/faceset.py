@@ -31,16 +31,16 @@ _TEXT_COLUMNS = (
     "label_source",
     "original_expression",
 )
+_FLAG_COLUMNS = ("synthetic", "copy_in_train")
 # Where people's votes are known (FER+), more columns: numbers of votes, empty for other faces.
 VOTES = tuple(f"votes_{name}" for name in EXPRESSIONS)
-_FLAG_COLUMNS = ("synthetic", "copy_in_train")
 OTHER_VOTES = ("votes_contempt", "votes_unknown", "votes_no_face")
 FERPLUS, ORIGINAL = "ferplus", "original"  # label_source: which label `expression` is
 
 
 @dataclass(frozen=True)
 class FaceSet:
-    """Faces and their labels, checked when made.
+    """Faces and their labels, checked when made: ValueError where they do not fit.
 
     images: uint8 `(N, S, S)`, grey [0, 255]; may be a read-only memory map.
     labels: N rows, at least `COLUMNS`, index 0..N-1.
@@ -52,24 +52,15 @@ class FaceSet:
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
-            raise UserError(
-                f"FaceSet images are {images.dtype} {images.shape}; expected uint8 (N, S, S). "
-                "Rebuild the data with `dvc repro`."
-            )
+            raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (N, S, S)")
         missing = [column for column in COLUMNS if column not in labels.columns]
         if missing:
-            raise UserError(f"FaceSet labels lack the columns {missing}. Rebuild the data with `dvc repro`.")
+            raise ValueError(f"labels lack the columns {missing}")
         if len(labels) != len(images):
-            raise UserError(
-                f"FaceSet has {len(images)} images but {len(labels)} label rows; they must be equal. "
-                "Rebuild the data with `dvc repro`."
-            )
+            raise ValueError(f"{len(images)} images but {len(labels)} rows of labels; expected as many")
         unknown = sorted(set(labels["expression"]) - set(CODE))
         if unknown:
-            raise UserError(
-                f"FaceSet labels hold unknown expressions {unknown}; expected {sorted(CODE)}. "
-                "Rebuild the data with `dvc repro`."
-            )
+            raise ValueError(f"labels hold unknown expressions {unknown}; expected {sorted(CODE)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -117,7 +108,7 @@ class FaceSet:
         directory = Path(directory)
         try:
             images = np.load(directory / "images.npy", mmap_mode="r", allow_pickle=False)
-            labels = read_labels(directory / "labels.csv")
+            return FaceSet(images, read_labels(directory / "labels.csv"))
         except FileNotFoundError as error:
             raise UserError(
                 f"{error.filename} is missing. Build it with `dvc repro`, or fetch it with `dvc pull`."
@@ -128,10 +119,6 @@ class FaceSet:
             raise UserError(
                 f"{directory} is damaged ({error}). Run the stage that writes it again: `dvc repro -f -s STAGE`."
             ) from error
-        try:
-            return FaceSet(images, labels)
-        except UserError as error:
-            raise UserError(f"{directory}: {error}") from error
 
     @staticmethod
     def concatenate(sets: list["FaceSet"]) -> "FaceSet":

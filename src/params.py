@@ -115,6 +115,7 @@ class TrainParams:
     weight_decay: float = _within(0, 1)
     label_smoothing: float = _within(0, 1, open_high=True)
     vote_weight: float = _within(0, 1)
+    expw_weight: float = _within(0, 10)
     class_weights: Literal["none", "square_root", "balanced"]
     mixup: float = _within(0, 10)
     average_epochs: int = _at_least(0)

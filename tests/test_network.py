@@ -23,7 +23,16 @@ from src.network.augmentation import FaceAugmentation
 from src.network.exporting import build_classifier, build_multiview, export_model, export_multiview
 from src.network.model import APPLICATIONS, build_network, resolve_spec, split_view
 from src.network.saving import TrainedNetwork, load_trained, save_trained
-from src.network.state import ARRAYS, TrainState, load_state, only_run, save_state, state_key, state_root
+from src.network.state import (
+    ARRAYS,
+    TrainingKeys,
+    TrainState,
+    load_state,
+    only_run,
+    save_state,
+    state_root,
+    training_keys,
+)
 from src.network.temperature import fit_temperature
 from src.network.training import FaceBatches, TrainingRun, _kept_epoch, plan_phases, train_network
 from src.network.wandb_log import Tracker
@@ -312,27 +321,63 @@ def test_a_damaged_state_counts_as_none(tmp_path: Path, array: str, bytes_left: 
 
 
 def test_what_a_state_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other data, parameters, code, backend or initial weights: another key, so nothing old is resumed."""
-    train, weights = tmp_path / "train", tmp_path / "network.npz"
+    """Other data, parameters, code, libraries or initial weights: another key, so nothing old is resumed."""
+    monkeypatch.chdir(tmp_path)
+    train, weights, code = Path("train"), Path("network.npz"), Path("model.py")
     random_faces(2).save(train)
     weights.write_bytes(b"one")
+    code.write_text("")
+    Path("dvc.yaml").write_text("stages: {train: {deps: [train, model.py]}}")
     params = _params(weights=str(weights))
-    keys = [state_key((str(train),), params)[0]]
-    assert state_key((str(train),), params)[0] == keys[0]
-    keys.append(state_key((str(train),), dataclasses.replace(params, epochs=9))[0])
+
+    def key(**changes: Any) -> str:
+        return training_keys((str(train),), dataclasses.replace(params, **changes)).training
+
+    keys = [key()]
+    assert key() == keys[0]
+    keys.append(key(epochs=9))
     weights.write_bytes(b"two")
-    keys.append(state_key((str(train),), params)[0])
+    keys.append(key())
     with monkeypatch.context() as context:
-        context.setattr(keras.backend, "backend", lambda: "jax")
-        keys.append(state_key((str(train),), dataclasses.replace(params, precision="float32"))[0])
-    keys.append(state_key((str(train),), dataclasses.replace(params, precision="float32"))[0])
-    code = tmp_path / "network"
-    code.mkdir()
-    monkeypatch.setattr("src.network.state.__file__", str(code / "checkpoints.py"))
-    keys.append(state_key((str(train),), params)[0])
+        context.setattr("src.network.state.version", lambda package: "2.99.0")
+        keys.append(key())
+    code.write_text("layers = 9")
+    keys.append(key())
     random_faces(2, seed=1).save(train)
-    keys.append(state_key((str(train),), params)[0])
+    keys.append(key())
     assert len(set(keys)) == len(keys)
+
+
+def test_a_teacher_is_trained_once_for_all_its_students(tmp_path: Path) -> None:
+    train, validation = random_faces(40), random_faces(10, seed=1)
+    params = _params(teacher_epochs=1, epochs=1)
+
+    def keys(**changes: Any) -> TrainingKeys:
+        return training_keys((), dataclasses.replace(params, **changes))
+
+    assert keys(epochs=2).teacher == keys().teacher != keys(mixup=0.9).teacher
+    reports = []
+    for student in ("one", "two"):
+        root = tmp_path / student
+        reports.append(train_network(train, validation, params, root, Tracker({}), tmp_path / keys().teacher))
+        np.testing.assert_equal(reports[0].history, reports[-1].history)
+    for one, two in zip(*(report.network.get_weights() for report in reports), strict=True):
+        np.testing.assert_array_equal(one, two)
+    saved = load_state(tmp_path / keys().teacher)
+    assert saved is not None
+    saved.kept[0] = saved.kept[0] + 1  # were the teacher trained again, this would be lost
+    save_state(tmp_path / keys().teacher, saved)
+    other = train_network(train, validation, params, tmp_path / "three", Tracker({}), tmp_path / keys().teacher)
+    assert other.history[0] == reports[0].history[0]
+    assert other.history[1] != reports[0].history[1]
+
+
+def test_states_that_nobody_has_come_back_to_are_removed(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        save_state(tmp_path / name, TrainState())
+    os.utime(tmp_path / "old", (0, 0))
+    with only_run(tmp_path / "ab12"):
+        assert {path.name for path in tmp_path.iterdir()} == {"new", "ab12.lock"}
 
 
 _HELD = """
@@ -358,9 +403,6 @@ def test_the_same_training_twice_at_once_runs_one_after_the_other(tmp_path: Path
         for output in outputs
     )
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
-    assert not list(tmp_path.iterdir())
-    with only_run(tmp_path / "ab12"):
-        assert (tmp_path / "ab12.lock").exists()
 
 
 @pytest.mark.parametrize(("monitor", "kept"), [("val_accuracy", 3), ("val_loss", 4), ("last", 5)])

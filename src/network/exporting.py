@@ -23,7 +23,7 @@ from src.faceset import FaceSet
 from src.network.model import BilinearResize, split_view
 from src.network.quantizing import calibration_faces, quantize_onnx
 from src.network.saving import TrainedNetwork
-from src.network.temperature import fit_temperature
+from src.network.temperature import equal_shares, fit_temperature
 from src.recognition.classifier import METADATA_FILE, METADATA_KEY, VARIANTS, Classifier, ExportMetadata
 
 Writer = Callable[[keras.Model, ExportMetadata, Path], None]
@@ -181,7 +181,8 @@ def export_multiview(
     network = build_multiview(trained)
     images = np.asarray(validation.images)
     logits = network.predict(images.astype(np.float32)[..., None], batch_size=256, verbose=0)
-    averaged = TrainedNetwork(network, trained.spec, fit_temperature(logits, validation.targets))
+    shares = equal_shares(validation.labels["source"].to_numpy(str))
+    averaged = TrainedNetwork(network, trained.spec, fit_temperature(logits, validation.targets, shares))
     path = directory / VARIANTS["multiview"]
     metadata = _metadata(averaged, margin, uncertain_below)
     _export(_write_onnx, build_classifier(averaged), metadata, path, images[:parity_faces])

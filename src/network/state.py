@@ -1,25 +1,29 @@
 """Resume training after a kill: the state after every epoch, kept outside the declared outputs of the stage.
 
 DVC deletes a stage's outputs before it runs again, so the state lives in `.train_state/<key>/`, where the key is a
-hash of all that the training depends on: inputs, parameters, code, backend, precision, initial weights. Whatever of
-these has changed, an old run is never resumed. The state is removed when training has finished.
+hash of all that the training depends on: inputs, parameters, code, libraries, precision, initial weights. Whatever of
+these has changed, an old run is never resumed. The state is removed when training has finished; one that nobody has
+come back to for a month is removed by the next training. A trained teacher stays, under a key of its own, for the next
+student.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import yaml
+from filelock import FileLock, Timeout
 
 from src.network.backend import choose_precision
 from src.params import TrainParams
@@ -28,6 +32,8 @@ from src.storage import outdated_path, replace_directory
 ARRAYS = ("variables", "optimizer", "kept", "soft_targets")
 _FOLDER = ".train_state"
 _COPIES = (".dvc", "tmp", "exps")  # below the project: where DVC runs experiments in copies of it
+_STUDENT_ONLY = {"epochs", "teacher_weight", "average_epochs"}  # parameters that a teacher does not depend on
+_FORGOTTEN_S = 30 * 24 * 3600.0
 
 
 def project_root(directory: Path) -> Path:
@@ -70,20 +76,35 @@ class TrainState:
     soft_targets: list[np.ndarray] = field(default_factory=list)
 
 
-def state_key(inputs: tuple[str, ...], params: TrainParams) -> tuple[str, dict[str, Any]]:
-    """A key for this training, and FaceSets and parameters as a readable mapping for tracking."""
+@dataclass(frozen=True)
+class TrainingKeys:
+    """Keys of a training and of its teacher; data and parameters as a readable mapping for tracking."""
+
+    training: str
+    teacher: str
+    config: dict[str, Any]
+
+
+def training_keys(inputs: tuple[str, ...], params: TrainParams) -> TrainingKeys:
+    """What a training depends on, hashed: the same code that makes DVC run it again, and the libraries below it."""
     hashes = {
         directory: _hash([Path(directory, name) for name in ("images.npy", "labels.csv")]) for directory in inputs
     }
-    config = {"train": dataclasses.asdict(params), "data": hashes}
-    weights = Path(params.weights)
+    values = dataclasses.asdict(params)
+    deps = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["deps"]
+    weights, backend = Path(params.weights), keras.backend.backend()
     depends = {
-        **config,
-        "code": _hash(sorted(Path(__file__).parent.glob("*.py"))),
-        "keras": [keras.__version__, keras.backend.backend(), choose_precision(params.precision)],
+        "data": hashes,
+        "code": _hash([Path(path) for path in deps if path.endswith(".py")]),
+        "keras": [keras.__version__, backend, version(backend), choose_precision(params.precision)],
         "weights": _hash([weights]) if weights.is_file() else "",
     }
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16], config
+
+    def key(values: dict[str, Any]) -> str:
+        return hashlib.sha256(json.dumps({**depends, "train": values}, sort_keys=True).encode()).hexdigest()[:16]
+
+    teacher = key({name: value for name, value in values.items() if name not in _STUDENT_ONLY})
+    return TrainingKeys(key(values), f"teacher-{teacher}", {"train": values, "data": hashes})
 
 
 def _hash(files: list[Path]) -> str:
@@ -98,22 +119,41 @@ def _hash(files: list[Path]) -> str:
 @contextmanager
 def only_run(directory: Path) -> Iterator[None]:
     """Hold the state in `directory`: a second run of the same training waits here until the first has ended."""
-    path = directory.with_name(f"{directory.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print("waiting: another process runs this very training (same data, parameters and code)", flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                continue  # the run before has removed this file at its end
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    _remove_forgotten(directory.parent)
+    lock = FileLock(f"{directory}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("waiting: another process runs this very training (same data, parameters and code)", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_forgotten(root: Path) -> None:
+    """Remove states, teachers and locks that no run has written to for a month."""
+    for entry in root.iterdir():
+        if time.time() - entry.stat().st_mtime > _FORGOTTEN_S:
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def save_teacher(directory: Path, state: TrainState) -> None:
+    """Keep what a student needs of a trained teacher: its weights and its history."""
+    save_state(directory, TrainState(phase=1, history=state.history, kept=state.kept))
+
+
+def load_teacher(directory: Path) -> TrainState | None:
+    """A state in which the teacher is trained and its student has not begun; None where there is no teacher."""
+    state = load_state(directory)
+    if state:
+        print(f"a teacher of {len(state.history)} epochs is there already")
+    return state
 
 
 def save_state(directory: Path, state: TrainState) -> None:

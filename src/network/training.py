@@ -28,8 +28,8 @@ from src.network.model import (
     resolve_spec,
     split_view,
 )
-from src.network.state import TrainState, load_state, remove_state, save_state
-from src.network.temperature import fit_temperature
+from src.network.state import TrainState, load_state, load_teacher, remove_state, save_state, save_teacher
+from src.network.temperature import equal_shares, fit_temperature
 from src.network.wandb_log import Tracker
 from src.network.weights import load_initial_weights, resolve_weights
 from src.params import TrainParams
@@ -54,7 +54,8 @@ class FaceBatches(keras.utils.PyDataset):
     """Shuffled batches of one epoch: faces float32 `(B, S, S, 1)`, targets `(B, 7)`, sample weights `(B,)`.
 
     Targets are people's votes where they are known, mixed with the single label (`vote_weight`), and with a teacher's
-    probabilities, float32 `(N, 7)`, where soft_targets gives them. A face counts as its target's classes do.
+    probabilities, float32 `(N, 7)`, where soft_targets gives them. A face counts as its target's classes and its source
+    do.
     The last incomplete batch is dropped, unless it is the only one. mixup: Zhang et al. (2018), a share of its own for
     each face.
     """
@@ -68,7 +69,9 @@ class FaceBatches(keras.utils.PyDataset):
         one_hot, voted = np.eye(NUM_CLASSES, dtype=np.float32)[faces.targets], np.float32(params.vote_weight)
         self._targets = (1 - voted) * one_hot + voted * faces.distributions
         self._batch_size = min(params.batch_size, len(faces))
-        self._weights = (self._targets @ class_weights(self._targets, params.class_weights)).astype(np.float32)
+        of_source = np.where(faces.labels["source"] == "expw", params.expw_weight, 1.0)
+        of_class = self._targets @ class_weights(self._targets, params.class_weights)
+        self._weights = (of_class * of_source / of_source.mean()).astype(np.float32)
         self.start_epoch(seed)
 
     def start_epoch(self, seed: tuple[int, ...]) -> None:
@@ -250,10 +253,15 @@ def _seed_generators(model: Any) -> list[keras.random.SeedGenerator]:
 
 
 class TrainingRun:
-    """One training, from random or pretrained weights to the kept epoch; resumes from its state directory."""
+    """One training, from random or pretrained weights to the kept epoch; resumes from its state directory.
 
-    def __init__(self, params: TrainParams, image_size: int, state_directory: Path, tracker: Tracker) -> None:
-        self.params, self.state_directory, self.tracker = params, state_directory, tracker
+    teacher: where the trained teacher is kept for other students, and looked for; None = nowhere.
+    """
+
+    def __init__(
+        self, params: TrainParams, image_size: int, state_directory: Path, tracker: Tracker, teacher: Path | None = None
+    ) -> None:
+        self.params, self.state_directory, self.tracker, self.teacher = params, state_directory, tracker, teacher
         make_deterministic(params.seed)
         self.precision = choose_precision(params.precision)
         keras.config.set_dtype_policy(self.precision)
@@ -265,9 +273,11 @@ class TrainingRun:
         weights = resolve_weights(params)
         self.phases = plan_phases(params, pretrained=weights != "none")
         self.state = load_state(state_directory) or TrainState()
+        if self.phases[0].name == "teacher" and not self.state.history and teacher:
+            self.state = load_teacher(teacher) or self.state
         if self.state.history:
             print(f"continuing after epoch {len(self.state.history)} of {sum(phase.epochs for phase in self.phases)}")
-            self.network.set_weights(self.state.variables)
+            self.network.set_weights(self.state.variables or self.state.kept)
         else:
             load_initial_weights(self.network, self.spec, weights)
 
@@ -333,6 +343,8 @@ class TrainingRun:
         Its answers to a face and to the mirror image are averaged. Furlanello et al., "Born-Again Neural Networks"
         (2018).
         """
+        if self.teacher:
+            save_teacher(self.teacher, self.state)
         self.network.set_weights(self.state.kept)
         answers = []
         for start in range(0, len(train), _CHUNK):
@@ -367,18 +379,20 @@ def train_network(
     params: TrainParams,
     state_directory: Path,
     tracker: Tracker,
+    teacher: Path | None = None,
 ) -> TrainedModel:
     """Train, keep the mean of the last epochs or the best one on validation, fit the temperature on validation.
 
+    In the temperature's fit every source of validation faces counts the same. teacher: see `TrainingRun`.
     Raises UserError for weights that cannot be had, a face size the backbone cannot use, or divergence.
     """
     started = time.monotonic()
-    run = TrainingRun(params, train.image_size, state_directory, tracker)
+    run = TrainingRun(params, train.image_size, state_directory, tracker, teacher)
     run.fit(train, validation)
     network = build_network(run.spec)  # float32: what is exported computes in float32
     network.set_weights(run.network.get_weights())
     logits = _logits(network, validation.images)
-    temperature = fit_temperature(logits, validation.targets)
+    temperature = fit_temperature(logits, validation.targets, equal_shares(validation.labels["source"].to_numpy(str)))
     predicted = logits.argmax(1)
     accuracy = float((predicted == validation.targets).mean())
     averaged = run.averaged_epochs(len(run.phases) - 1)
