@@ -46,7 +46,8 @@ def _packages_of(file: Path) -> set[Path]:
     return {folder / "__init__.py" for folder in file.parents if (folder / "__init__.py").is_file()}
 
 
-def _direct_imports(file: Path) -> set[Path]:
+def direct_imports(file: Path) -> set[Path]:
+    """The files of ours that it imports by itself."""
     found: set[Path] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -73,7 +74,7 @@ def imported_files(start: str | Path) -> set[str]:
         file = waiting.pop()
         if file not in seen | unlisted:
             seen.add(file)
-            waiting += _direct_imports(file)
+            waiting += direct_imports(file)
     return {file.relative_to(ROOT).as_posix() for file in seen if file.stat().st_size}
 
 
