@@ -29,8 +29,8 @@ demo: setup ## run the whole pipeline on the bundled sample, results in build/de
 test: setup ## prove the product: 4 minutes on 2 idle cores
 	@python -m pytest -q -n 3 --dist loadfile -m "not slow"
 
-test-all: setup ## the slow tests too: kills, pushes, windows, determinism, full disks
-	@python -m pytest -q -n 3 --dist loadfile
+test-all: test ## and what is slow: kills, pushes, windows, determinism, full disks, real queues
+	@python -m pytest -q -n 3 --dist loadfile -m slow
 
 lint: setup ## check style, formatting and types
 	@ruff check . && ruff format --check . && mypy
