@@ -91,7 +91,7 @@ class Pipeline:
         lock = self.read_lock()
         del lock["stages"][stage]
         (self.folder / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
-        shutil.rmtree(self.folder / ".dvc/cache/runs")
+        shutil.rmtree(self.folder / ".dvc/cache/runs", ignore_errors=True)
         return self.start("--single-item", stage)
 
     def read_lock(self) -> Any:

@@ -33,8 +33,15 @@ from src.network.state import (
     state_root,
     training_keys,
 )
-from src.network.temperature import fit_temperature
-from src.network.training import FaceBatches, TrainingRun, _kept_epoch, plan_phases, train_network
+from src.network.temperature import equal_shares, fit_temperature
+from src.network.training import (
+    FaceBatches,
+    TrainingRun,
+    _kept_epoch,
+    _renew_batch_statistics,
+    plan_phases,
+    train_network,
+)
 from src.network.wandb_log import Tracker
 from src.network.weights import load_initial_weights, resolve_weights, write_weights
 from src.params import AugmentationParams, TrainParams, load_params
@@ -48,7 +55,7 @@ OFF = AugmentationParams(rotation=0, shift=0, zoom=0, flip=False, brightness=0, 
 def _params(**changes: object) -> TrainParams:
     """The committed parameters, made short and plain: one epoch of the small cnn."""
     short = {"backbone": "cnn", "epochs": 1, "frozen_epochs": 1, "batch_size": 16, "learning_rate": 0.01}
-    base = {**short, "teacher_epochs": 0, "mixup": 0.0, "class_weights": "none"}
+    base = {**short, "teacher_epochs": 0, "average_epochs": 0, "mixup": 0.0, "class_weights": "none"}
     return dataclasses.replace(load_params(ROOT / "params.yaml").train, **{**base, **changes})  # type: ignore[arg-type]
 
 
@@ -159,6 +166,7 @@ def test_mixup_blends_faces_and_targets_alike() -> None:
     np.testing.assert_allclose(faces.mean((1, 2, 3)), 29.5 + 25 * (targets @ np.arange(7)), atol=1.5)
 
 
+@pytest.mark.slow
 def test_phase_one_freezes_the_backbone_and_phase_two_moves_it(tmp_path: Path) -> None:
     """Reference 1 wrote `Trainable` for `trainable` and never unfroze its backbone."""
     train, validation = _sets()
@@ -247,8 +255,10 @@ train_network(*_sets(), _params(**{changes!r}), Path({state!r}), Tracker({{}}))
 
 @pytest.mark.parametrize(
     ("changes", "killed_after"),
-    [({"epochs": 20}, 2), ({"teacher_epochs": 3, "epochs": 17}, 4)],
-    ids=["scratch", "student"],
+    [
+        pytest.param({"epochs": 20}, 2, id="scratch"),
+        pytest.param({"teacher_epochs": 3, "epochs": 17}, 4, id="student", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_training_continues_without_a_gap(tmp_path: Path, changes: dict[str, int], killed_after: int) -> None:
     """kill -9 in the middle; what follows equals the run that nobody killed, to the last bit."""
@@ -391,6 +401,7 @@ with only_run(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_the_same_training_twice_at_once_runs_one_after_the_other(tmp_path: Path) -> None:
     """As `dvc queue start --jobs 2` may start it. A lock that a killed run left behind stops nobody."""
     (tmp_path / "ab12.lock").write_text("")
@@ -425,6 +436,40 @@ def test_divergence_is_an_error(tmp_path: Path) -> None:
         )
 
 
+def test_the_mean_of_the_last_epochs_is_kept(tmp_path: Path) -> None:
+    train, validation = _sets()
+    kept = {}
+    for name, changes in {"two": {"epochs": 2}, "three": {"epochs": 3}, "mean": {"average_epochs": 2}}.items():
+        params = _params(**{"epochs": 3, "schedule": "constant", "monitor": "last", **changes})
+        trained = train_network(train, validation, params, tmp_path / name, Tracker({}))
+        kept[name] = trained.network.get_weights()
+    assert trained.report["kept_epochs"] == [2, 3]
+    assert [row["kept"] for row in trained.history] == [False, True, True]
+    for two, three, mean in zip(*kept.values(), strict=True):
+        np.testing.assert_allclose(mean, (two + three) / 2, atol=1e-6)
+
+
+def test_averaged_weights_get_batch_statistics_of_their_own() -> None:
+    network = build_network(resolve_spec(_params(backbone="compact"), 48))
+    images = random_faces(90).images  # 630 faces: two batches
+    _renew_batch_statistics(network, images)
+    backbone = network.get_layer("backbone")
+    (first, *_) = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    scaled = network.get_layer("scale").output
+    before = keras.Model(network.input, scaled)(images.astype(np.float32)[..., None])
+    values = np.asarray(keras.Model(backbone.input, first.input)(before))
+    expected = np.mean([values[:500].mean((0, 1, 2)), values[500:].mean((0, 1, 2))], axis=0)
+    np.testing.assert_allclose(np.asarray(first.moving_mean), expected, atol=1e-4)
+    assert first.momentum == 0.9
+
+
+def test_a_face_counts_as_its_source_does() -> None:
+    faces = random_faces(4)
+    faces.labels["source"] = np.where(np.arange(len(faces)) % 2, "expw", "fer2013")
+    batches = FaceBatches(faces, _params(batch_size=28, expw_weight=3.0), seed=(1,))
+    np.testing.assert_allclose(batches[0][2], [0.5, 1.5] * 14, rtol=1e-6)  # one batch, in the order of the faces
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "plateau"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_schedules_and_early_stopping(tmp_path: Path, schedule: str, optimizer: str) -> None:
@@ -434,7 +479,7 @@ def test_schedules_and_early_stopping(tmp_path: Path, schedule: str, optimizer: 
     )
     trained = train_network(train, validation, params, tmp_path, Tracker({}))
     assert len(trained.history) == 2  # a rate of zero never improves, so patience ends it
-    assert trained.report["kept_epoch"] == 1
+    assert trained.report["kept_epochs"] == [1]
 
 
 def test_patience_is_counted_within_a_phase(tmp_path: Path) -> None:
@@ -447,7 +492,7 @@ def test_patience_is_counted_within_a_phase(tmp_path: Path) -> None:
     )  # fmt: skip
     trained = train_network(train, validation, params, tmp_path / "state", Tracker({}))
     assert [row["phase"] for row in trained.history] == ["frozen", "frozen", "fine-tune", "fine-tune"]
-    assert trained.report["kept_epoch"] == 1
+    assert trained.report["kept_epochs"] == [1]
 
 
 def test_synthetic_faces_do_not_count_as_learned(tmp_path: Path) -> None:
@@ -469,6 +514,14 @@ def test_weights_that_dvc_would_have_removed() -> None:
         load_initial_weights(build_network(resolve_spec(_params(), 48)), resolve_spec(_params(), 48), path)
 
 
+def test_every_source_counts_the_same_in_the_temperature() -> None:
+    sources = np.array(["fer2013"] * 6 + ["expw"] * 2)
+    np.testing.assert_allclose(equal_shares(sources), [2 / 3] * 6 + [2] * 2)
+    logits, targets = np.array([[2.0, 0.0]] * 8), np.array([0, 0, 0, 0, 0, 0, 0, 1])
+    doubtful, sure = fit_temperature(logits, targets, equal_shares(sources)), fit_temperature(logits, targets)
+    np.testing.assert_allclose([1 / doubtful, 1 / sure], [np.log(3) / 2, np.log(7) / 2], rtol=1e-3)
+
+
 def test_temperature_recovers_a_known_one() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(20_000, 7)) * 2
@@ -488,7 +541,10 @@ def _shallow_resnet(**options: Any) -> keras.Model:
     return resnet.ResNet(stack, preact=False, use_bias=True, **options)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    "backbone",
+    [name if name in ("compact", "cnn") else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES],
+)
 def test_exports_agree_with_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
     """Logits spread so that the answers differ from face to face, and a converter's mistake would show.
 
