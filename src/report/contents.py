@@ -22,10 +22,13 @@ from src.report.revisions import Differences, Revision, compare, find_revision, 
 
 HEADLINE, DETAILS = "metrics/evaluate.json", "metrics/details/evaluate.json"
 CARDS = ("models/model_card.md", "pretrained/model_card.md")
-_MEASURES = (
-    *("accuracy", "majority_class_accuracy", "balanced_accuracy", "macro_f1", "ece"),
-    *("recall", "precision", "f1"),
-)
+MEASURES = {
+    "accuracy": "accuracy",
+    "majority_class_accuracy": "majority class",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+}
 _OF_VARIANTS = ("ferplus", "fer2013", "expw")  # the sections of which the 8-bit variant and its like are shown
 
 
@@ -77,7 +80,6 @@ class Contents:
     uncommitted: list[str]
     headline: dict[str, Figure] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    classes: dict[str, Row] = field(default_factory=dict)  # all of test, per expression
     steps: list[Step] = field(default_factory=list)
     losses: list[tuple[str, str, int]] = field(default_factory=list)  # stage, reason, faces that do not go on
     missing: list[str] = field(default_factory=list)
@@ -99,6 +101,17 @@ def _content_of(name: str, stage: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _json_of(contents: Contents, root: Path, name: str, stage: str) -> Iterator[dict[str, Any]]:
+    """The content of a file of metrics, for what is done with it; {} where it is missing."""
+    with _content_of(name, stage):
+        if (root / name).is_file():
+            yield json.loads((root / name).read_text(encoding="utf-8"))
+        else:
+            contents.missing.append(name)
+            yield {}
+
+
 def _read_text(root: Path, name: str) -> str:
     try:
         return (root / name).read_text(encoding="utf-8")
@@ -113,13 +126,12 @@ def _read_text(root: Path, name: str) -> str:
 def _read_params(text: str) -> dict[str, Any]:
     try:
         params = yaml.safe_load(text)
+        if isinstance(params, dict):
+            return params
+        trouble = "no mapping of keys to values"
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(
-            f"params.yaml is not valid YAML: {' '.join(str(error).split())}. Correct the line it names."
-        ) from error
-    if not isinstance(params, dict):
-        raise UserError("params.yaml must be a mapping of keys to values. `git checkout params.yaml` restores it.")
-    return params
+        trouble = " ".join(str(error).split())
+    raise UserError(f"params.yaml is not valid: {trouble}. Correct it; `git checkout params.yaml` restores it.")
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -146,7 +158,7 @@ def _figure(values: Mapping[str, Any], key: str, path: str, before: Mapping[str,
 
 
 def _row(group: str, section: str, path: str, values: Mapping[str, Any], before: Mapping[str, Any]) -> Row:
-    figures = {key: _figure(values, key, path, before) for key in _MEASURES if values.get(key) is not None}
+    figures = {key: _figure(values, key, path, before) for key in MEASURES if values.get(key) is not None}
     return Row(group, section, int(values["n"]), figures)
 
 
@@ -157,45 +169,35 @@ def _rows(figures: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Row
             yield _row(split, section, f"{split}.{section}.", values, before)
     for variant, splits in figures.items():
         for section in _OF_VARIANTS:
-            if section in splits.get("test", {}):
+            if isinstance(splits, Mapping) and section in splits.get("test", {}):
                 path = f"{variant}.test.{section}."
                 yield _row("test, variants", f"{variant}_{section}", path, splits["test"][section], before)
 
 
 def _add_results(contents: Contents, root: Path) -> None:
-    for name in (HEADLINE, DETAILS):
-        if not (root / name).is_file():
-            contents.missing.append(name)
-            continue
-        before = _earlier(root, name, contents.differences)
-        with _content_of(name, "evaluate"):
-            values = json.loads((root / name).read_text(encoding="utf-8"))
-            if name == HEADLINE:
-                flat = _flat(values)
-                contents.headline = {key: _figure(flat, key, "", before) for key in flat}
-            else:
-                contents.rows = list(_rows(values, before))
-                classes = values["test"]["all"].get("per_class", {})
-                contents.classes = {
-                    key: _row("test", key, f"test.all.per_class.{key}.", row, before) for key, row in classes.items()
-                }
+    with _json_of(contents, root, HEADLINE, "evaluate") as values:
+        before, flat = _earlier(root, HEADLINE, contents.differences), _flat(values)
+        contents.headline = {key: _figure(flat, key, "", before) for key in flat}
+    with _json_of(contents, root, DETAILS, "evaluate") as values:
+        contents.rows = list(_rows(values, _earlier(root, DETAILS, contents.differences))) if values else []
 
 
 def _add_faces_per_stage(contents: Contents, root: Path) -> None:
-    """From the tables and reports that the data stages declare; `split` counts its train part in its table."""
+    """From the tables and reports that the data stages declare."""
     for stage in contents.stages:
         table, report = f"plots/class_distribution/{stage.name}.csv", f"metrics/details/{stage.name}.json"
         if table not in stage.outputs:
             continue
-        contents.missing += [name for name in (table, report) if name in stage.outputs and not (root / name).is_file()]
         if (root / table).is_file():
             with _content_of(table, stage.name), (root / table).open(encoding="utf-8", newline="") as file:
                 faces = {row["expression"]: int(row["faces"]) for row in csv.DictReader(file)}
                 part = "train" if stage.name == "split" else ""
                 contents.steps.append(Step(stage.name, part, {name: faces[name] for name in EXPRESSIONS}))
-        if (root / report).is_file():
-            with _content_of(report, stage.name):
-                _add_report(contents, stage.name, json.loads((root / report).read_text(encoding="utf-8")))
+        else:
+            contents.missing.append(table)
+        if report in stage.outputs:
+            with _json_of(contents, root, report, stage.name) as values:
+                _add_report(contents, stage.name, values)
 
 
 def _add_report(contents: Contents, stage: str, report: Mapping[str, Any]) -> None:
@@ -204,7 +206,7 @@ def _add_report(contents: Contents, stage: str, report: Mapping[str, Any]) -> No
     losses |= {f"copies, left out of {part}": n for part, n in report.get("removed", {}).items()}
     losses["people saw no face or no expression"] = report.get("removed_no_face_or_unknown", 0)
     contents.losses += [(stage, reason, int(n)) for reason, n in losses.items() if n]
-    if stage == "split":
+    if stage == "split" and report:
         for part in ("validation", "test"):
             sources = report["faces"][part].values()
             contents.steps.append(Step(stage, part, {name: sum(row[name] for row in sources) for name in EXPRESSIONS}))

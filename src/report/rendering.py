@@ -14,15 +14,8 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from src.expressions import COLOURS, EXPRESSIONS
-from src.report.contents import Contents, Figure
+from src.report.contents import MEASURES, Contents, Figure
 
-MEASURES = {
-    "accuracy": "accuracy",
-    "majority_class_accuracy": "majority class",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "ece": "calibration error",
-}
 _NAMES = {
     "fer2013": "FER2013",
     "expw": "ExpW",
