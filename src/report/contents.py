@@ -105,11 +105,12 @@ def _content_of(name: str, stage: str) -> Iterator[None]:
 def _json_of(contents: Contents, root: Path, name: str, stage: str) -> Iterator[dict[str, Any]]:
     """The content of a file of metrics, for what is done with it; {} where it is missing."""
     with _content_of(name, stage):
-        if (root / name).is_file():
-            yield json.loads((root / name).read_text(encoding="utf-8"))
-        else:
+        content = json.loads((root / name).read_text(encoding="utf-8")) if (root / name).is_file() else None
+        if content is None:
             contents.missing.append(name)
-            yield {}
+        elif not isinstance(content, dict):
+            raise TypeError("no mapping of names to figures")
+        yield content or {}
 
 
 def _read_text(root: Path, name: str) -> str:
