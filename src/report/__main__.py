@@ -2,7 +2,7 @@
 
     python -m src.report                      build/report.html; also `make report`; about 5 s
     python -m src.report --against HEAD~3     differences to that commit instead of the last one
-    python -m src.report --faces              with the sheets of faces: pictures of people, keep the page to yourself
+    python -m src.report --faces              with the pictures of people: keep the page to yourself
     python -m src.report --comment            no page: a summary in Markdown on standard output, for a pull request
 
 The page holds its pictures and styles, so it works offline and can be mailed; it loads nothing. Needs no data, no cache
@@ -34,18 +34,17 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = _arguments()
     # Imported here, so that --help and a mistyped option answer at once.
-    from src.report.comment import render_comment
     from src.report.contents import read_contents
-    from src.report.page import render_page
+    from src.report.rendering import render_comment, render_page
 
     if arguments.comment and arguments.faces:
         raise UserError("--comment and --faces exclude each other: pictures of people do not go into a comment.")
+    if arguments.output.suffix != ".html" or arguments.output.is_dir():
+        raise UserError(f"--output {arguments.output}: name a file that ends in .html, such as report.html.")
     contents = read_contents(Path(), against=arguments.against, faces=arguments.faces)
     if arguments.comment:
         print(render_comment(contents, arguments.pictures), end="")
         return
-    if arguments.output.is_dir():
-        raise UserError(f"--output {arguments.output} is a folder; name a file in it, such as report.html.")
     with replace_file(arguments.output) as partial:
         partial.write_text(render_page(contents), encoding="utf-8")
     print(f"{arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB), works offline")

@@ -1,26 +1,66 @@
 """All that a report shows, read from the working tree once; what is missing stays empty.
 
 In: dvc.yaml and params.yaml, without which there is no report; metrics/, plots/, models/ or pretrained/, Git and DVC.
+Every figure is shown as its stage has written it; nothing is computed here but sums and differences.
 """
 
-import ast
+import csv
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from src.errors import UserError
-from src.evaluation.scoring import read_data_note
+from src.expressions import EXPRESSIONS
 from src.report.experiments import file_at
-from src.report.figures import Row, read_rows
-from src.report.funnel import Funnel, read_funnel
 from src.report.pipeline import Stage, read_stages
 from src.report.revisions import Differences, Revision, compare, find_revision, uncommitted_files
 
+HEADLINE, DETAILS = "metrics/evaluate.json", "metrics/details/evaluate.json"
 CARDS = ("models/model_card.md", "pretrained/model_card.md")
+MEASURES = {
+    "accuracy": "accuracy",
+    "majority_class_accuracy": "majority class",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+}
+_OF_VARIANTS = ("ferplus", "fer2013", "expw")  # the sections of which the 8-bit variant and its like are shown
+
+
+@dataclass(frozen=True)
+class Figure:
+    value: float
+    low: float | None = None  # of the 95 % interval, where there is one
+    high: float | None = None
+    change: float | None = None  # against the commit compared with, where it was there and differed
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of some faces."""
+
+    group: str  # the split
+    section: str  # key in the file, such as fer2013_without_copies
+    n: int
+    figures: dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Faces per class after one stage, in the order of EXPRESSIONS."""
+
+    stage: str
+    part: str  # of a split, or empty
+    faces: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.faces.values())
 
 
 @dataclass(frozen=True)
@@ -30,25 +70,47 @@ class Picture:
     before: bytes | None = None  # as it was in the commit compared with, where it differs
 
 
-@dataclass(frozen=True)
+@dataclass
 class Contents:
-    """What `read_contents` found at `root`."""
-
     dataset: str
-    stages: list[Stage]
-    purposes: Mapping[str, str]  # stage -> the first paragraph of the docstring of its file in stages/
     params_text: str
+    stages: list[Stage]
+    differences: Differences
     revision: Revision | None
     uncommitted: list[str]
-    differences: Differences
-    metrics: Mapping[str, Any]  # stem of a file in metrics/ -> its content
-    rows: list[Row]
-    funnel: Funnel
-    fer2013_note: str  # stands beside figures measured on FER2013's PrivateTest, or empty
-    plots: list[Picture]
-    faces: list[Picture] | None  # pictures of people; None where they were not asked for
-    card_path: str
-    card: str  # Markdown, or empty
+    headline: dict[str, Figure] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    losses: list[tuple[str, str, int]] = field(default_factory=list)  # stage, reason, faces that do not go on
+    missing: list[str] = field(default_factory=list)
+    plots: list[Picture] = field(default_factory=list)
+    faces: list[Picture] | None = None  # pictures of people; None where they were not asked for
+    card_path: str = ""
+    card: str = ""  # Markdown
+
+
+@contextmanager
+def _content_of(name: str, stage: str) -> Iterator[None]:
+    """Around whatever reads a file that a stage has written: another content is one message."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # bad JSON and bad UTF-8 are ValueErrors
+        raise UserError(
+            f"{name} is not as stage {stage} writes it ({error!r}). Write it again with `dvc repro -f -s {stage}`, or "
+            f"restore it with `git checkout {name}`."
+        ) from error
+
+
+@contextmanager
+def _json_of(contents: Contents, root: Path, name: str, stage: str) -> Iterator[dict[str, Any]]:
+    """The content of a file of metrics, for what is done with it; {} where it is missing."""
+    with _content_of(name, stage):
+        content = json.loads((root / name).read_text(encoding="utf-8")) if (root / name).is_file() else None
+        if content is None:
+            contents.missing.append(name)
+        elif not isinstance(content, dict):
+            raise TypeError("no mapping of names to figures")
+        yield content or {}
 
 
 def _read_text(root: Path, name: str) -> str:
@@ -62,38 +124,102 @@ def _read_text(root: Path, name: str) -> str:
         raise UserError(f"{name} is not UTF-8 text ({error}). `git checkout {name}` restores it.") from error
 
 
-def _purpose(root: Path, stage: str) -> str:
-    """What the file of a stage says that it does, or "" where it says nothing."""
-    path = root / "stages" / f"{stage}.py"
+def _read_params(text: str) -> dict[str, Any]:
     try:
-        docstring = ast.get_docstring(ast.parse(path.read_bytes())) or ""
-    except (FileNotFoundError, SyntaxError, ValueError):
-        return ""
-    return " ".join(docstring.partition("\n\n")[0].split())
+        params = yaml.safe_load(text)
+        if isinstance(params, dict):
+            return params
+        trouble = "no mapping of keys to values"
+    except (yaml.YAMLError, ValueError) as error:
+        trouble = " ".join(str(error).split())
+    raise UserError(f"params.yaml is not valid: {trouble}. Correct it; `git checkout params.yaml` restores it.")
 
 
-def _read_metrics(root: Path) -> dict[str, Any]:
-    metrics = {}
-    for path in sorted((root / "metrics").glob("*.json")):
-        name = f"metrics/{path.name}"
-        try:
-            metrics[path.stem] = json.loads(_read_text(root, name))
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{name} is not valid JSON ({error}). Write it again with `dvc repro -f -s {path.stem}`, or restore it "
-                f"with `git checkout {name}`."
-            ) from error
-    return metrics
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"test": {"fer": 1}} -> {"test.fer": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat
 
 
-def _read_pictures(root: Path, folder: str, differences: Differences) -> list[Picture]:
+def _earlier(root: Path, name: str, differences: Differences) -> dict[str, Any]:
+    """A file of metrics as it was in the commit compared with, flat; empty where it was not there."""
+    content = file_at(differences.against.hash, name, root) if differences.against else None
+    try:
+        return _flat(json.loads(content)) if content else {}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def _figure(values: Mapping[str, Any], key: str, path: str, before: Mapping[str, Any]) -> Figure:
+    value, old = float(values[key]), before.get(path + key)
+    low, high = (float(values[end]) if end in values else None for end in (f"{key}_low", f"{key}_high"))
+    return Figure(value, low, high, value - old if isinstance(old, int | float) and old != value else None)
+
+
+def _row(group: str, section: str, path: str, values: Mapping[str, Any], before: Mapping[str, Any]) -> Row:
+    figures = {key: _figure(values, key, path, before) for key in MEASURES if values.get(key) is not None}
+    return Row(group, section, int(values["n"]), figures)
+
+
+def _rows(figures: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Row]:
+    """Every section of both splits, whatever it is called; of variants of the model the main ones of test."""
+    for split in ("test", "validation"):
+        for section, values in figures[split].items():
+            yield _row(split, section, f"{split}.{section}.", values, before)
+    for variant, splits in figures.items():
+        for section in _OF_VARIANTS:
+            if isinstance(splits, Mapping) and section in splits.get("test", {}):
+                path = f"{variant}.test.{section}."
+                yield _row("test, variants", f"{variant}_{section}", path, splits["test"][section], before)
+
+
+def _add_results(contents: Contents, root: Path) -> None:
+    with _json_of(contents, root, HEADLINE, "evaluate") as values:
+        before, flat = _earlier(root, HEADLINE, contents.differences), _flat(values)
+        contents.headline = {key: _figure(flat, key, "", before) for key in flat}
+    with _json_of(contents, root, DETAILS, "evaluate") as values:
+        contents.rows = list(_rows(values, _earlier(root, DETAILS, contents.differences))) if values else []
+
+
+def _add_faces_per_stage(contents: Contents, root: Path) -> None:
+    """From the tables and reports that the data stages declare."""
+    for stage in contents.stages:
+        table, report = f"plots/class_distribution/{stage.name}.csv", f"metrics/details/{stage.name}.json"
+        if table not in stage.outputs:
+            continue
+        if (root / table).is_file():
+            with _content_of(table, stage.name), (root / table).open(encoding="utf-8", newline="") as file:
+                faces = {row["expression"]: int(row["faces"]) for row in csv.DictReader(file)}
+                part = "train" if stage.name == "split" else ""
+                contents.steps.append(Step(stage.name, part, {name: faces[name] for name in EXPRESSIONS}))
+        else:
+            contents.missing.append(table)
+        if report in stage.outputs:
+            with _json_of(contents, root, report, stage.name) as values:
+                _add_report(contents, stage.name, values)
+
+
+def _add_report(contents: Contents, stage: str, report: Mapping[str, Any]) -> None:
+    losses = {f"skipped: {reason}": n for reason, n in report.get("skipped", {}).get("by_reason", {}).items()}
+    losses["below ingest_expw.confidence_min"] = report.get("below_confidence_min", 0)
+    losses |= {f"copies, left out of {part}": n for part, n in report.get("removed", {}).items()}
+    losses["people saw no face or no expression"] = report.get("removed_no_face_or_unknown", 0)
+    contents.losses += [(stage, reason, int(n)) for reason, n in losses.items() if n]
+    if stage == "split" and report:
+        for part in ("validation", "test"):
+            sources = report["faces"][part].values()
+            contents.steps.append(Step(stage, part, {name: sum(row[name] for row in sources) for name in EXPRESSIONS}))
+
+
+def _read_pictures(root: Path, paths: list[str], differences: Differences) -> list[Picture]:
     pictures = []
-    for path in sorted((root / folder).glob("*.png")):
-        name = f"{folder}/{path.name}"
-        before = None
-        if name in differences.plots and differences.against:
-            before = file_at(differences.against.hash, name, root)
-        pictures.append(Picture(name, path.read_bytes(), before))
+    for path in paths:
+        if (root / path).is_file():
+            content = (root / path).read_bytes()
+            before = file_at(differences.against.hash, path, root) if differences.against else None
+            pictures.append(Picture(path, content, before if before != content else None))
     return pictures
 
 
@@ -103,37 +229,25 @@ def read_contents(root: Path, *, against: str | None = None, faces: bool = False
     Raises UserError when dvc.yaml or params.yaml is missing or a file is not what its stage writes.
     """
     params_text = _read_text(root, "params.yaml")
-    try:
-        params = yaml.safe_load(params_text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(
-            f"params.yaml is not valid YAML: {' '.join(str(error).split())}. Correct the line it names."
-        ) from error
-    if not isinstance(params, dict):
-        raise UserError("params.yaml must be a mapping of keys to values. `git checkout params.yaml` restores it.")
-    dataset = str(params.get("dataset", ""))
-    stages = read_stages(_read_text(root, "dvc.yaml"), params)
-    metrics = _read_metrics(root)
-    differences = compare(root, against)
-    note = read_data_note(root / "data/raw" / dataset, "fer2013")
-    # In the official protocol PrivateTest is test; in the random one its pictures are everywhere.
-    everywhere = (metrics.get("split") or {}).get("protocol") == "random"
-    starred = () if not note else ("test", "validation") if everywhere else ("test",)
-    card_path = next((name for name in CARDS if (root / name).is_file()), "")
-    return Contents(
-        dataset=dataset,
-        stages=stages,
-        purposes={stage.name: purpose for stage in stages if (purpose := _purpose(root, stage.name))},
+    params = _read_params(params_text)
+    contents = Contents(
+        dataset=str(params.get("dataset", "")),
         params_text=params_text,
+        stages=read_stages(root, _read_text(root, "dvc.yaml"), params),
+        differences=compare(root, against),
         revision=find_revision(root),
         uncommitted=uncommitted_files(root),
-        differences=differences,
-        metrics=metrics,
-        rows=read_rows(metrics["evaluate"], differences, starred) if "evaluate" in metrics else [],
-        funnel=read_funnel(root, metrics),
-        fer2013_note=note,
-        plots=_read_pictures(root, "plots", differences),
-        faces=_read_pictures(root, "plots/faces", Differences()) if faces else None,
-        card_path=card_path,
-        card=_read_text(root, card_path) if card_path else "",
     )
+    _add_results(contents, root)
+    _add_faces_per_stage(contents, root)
+    pictures = {
+        path: path in stage.in_git for stage in contents.stages for path in stage.outputs if path[-4:] == ".png"
+    }
+    # What is in Git shows figures; pictures of people are in DVC's cache.
+    in_git = [path for path, public in pictures.items() if public]
+    contents.plots = _read_pictures(root, in_git, contents.differences)
+    if faces:
+        contents.faces = _read_pictures(root, [path for path in pictures if path not in in_git], Differences())
+    contents.card_path = next((name for name in CARDS if (root / name).is_file()), "")
+    contents.card = _read_text(root, contents.card_path) if contents.card_path else ""
+    return contents

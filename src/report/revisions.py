@@ -4,12 +4,10 @@ In: the repository at `root`. Out: Revision and Differences. Nothing is written.
 diff` read files in Git only, so that no data and no cache is needed.
 """
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from src.errors import UserError
 
@@ -22,23 +20,7 @@ class Revision:
 
     @property
     def short(self) -> str:
-        return self.hash[:8]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A metric or parameter before and after; None where it was not there."""
-
-    file: str
-    name: str
-    old: Any
-    new: Any
-
-    @property
-    def difference(self) -> float | None:
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in (self.old, self.new)):
-            return None
-        return self.new - self.old
+        return self.hash[:7]
 
 
 @dataclass(frozen=True)
@@ -46,65 +28,47 @@ class Differences:
     """The working tree against a commit. `trouble` says in one sentence why there is none to compare with."""
 
     against: Revision | None = None
-    metrics: list[Change] = field(default_factory=list)
-    params: list[Change] = field(default_factory=list)
-    plots: list[str] = field(default_factory=list)  # paths below plots/ whose content differs
+    metrics: str = ""  # DVC's table in Markdown, or empty
+    params: str = ""
+    files: list[str] = field(default_factory=list)  # below metrics/ and plots/
     trouble: str = ""
 
-    def of_metric(self, name: str, file: str = "metrics/evaluate.json") -> Change | None:
-        return next((change for change in self.metrics if (change.file, change.name) == (file, name)), None)
 
-
-def _git(root: Path, *arguments: str) -> bytes | None:
+def git(root: Path, *arguments: str) -> str | None:
     """What a Git command prints, or None when it fails or there is no Git."""
     try:
         result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
         return None
-    return result.stdout if result.returncode == 0 else None
+    return result.stdout.decode(errors="replace") if result.returncode == 0 else None
 
 
-def is_repository(root: Path) -> bool:
-    """Whether `root` is the top of a Git repository; a folder somewhere below another's top is not."""
-    return _git(root, "rev-parse", "--show-prefix") == b"\n"
+def _names(text: str | None) -> list[str]:
+    return [name for name in (text or "").split("\0") if name]
 
 
 def find_revision(root: Path, name: str = "HEAD") -> Revision | None:
-    """The commit of that name, or None where there is none."""
-    if not is_repository(root):
+    """The commit of that name; None where there is none, or where `root` is not the top of a repository."""
+    if git(root, "rev-parse", "--show-prefix") != "\n":
         return None
-    text = _git(root, "log", "-1", "--format=%H%n%cI%n%s", "--end-of-options", name, "--")
-    if text is None:
-        return None
-    commit, date, subject = text.decode(errors="replace").rstrip("\n").split("\n", 2)
-    return Revision(commit, date, subject)
+    text = git(root, "log", "-1", "--format=%H%n%cI%n%s", "--end-of-options", name, "--")
+    return Revision(*text.rstrip("\n").split("\n", 2)) if text else None
 
 
 def uncommitted_files(root: Path) -> list[str]:
     """Paths in Git that differ from the last commit; files that Git does not know are not counted."""
-    text = _git(root, "diff", "--name-only", "-z", "HEAD", "--") or b""
-    return [name for name in text.decode(errors="replace").split("\0") if name]
+    return _names(git(root, "diff", "--name-only", "-z", "HEAD", "--"))
 
 
-def _changes(root: Path, what: str, revision: Revision) -> list[Change]:
-    """`dvc metrics diff` or `dvc params diff` against a commit."""
-    command = [sys.executable, "-m", "dvc", what, "diff", "--json", revision.hash]
+def _dvc_table(root: Path, what: str, revision: Revision) -> str:
+    """What `dvc metrics diff --md` or `dvc params diff --md` prints; empty where nothing differs."""
+    command = [sys.executable, "-m", "dvc", what, "diff", "--md", revision.short]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
-        raise UserError(f"`dvc {what} diff --json {revision.short}` failed: {last}")
-    found = json.loads(result.stdout or "{}")
-    return [
-        Change(file, name, values.get("old"), values.get("new"))
-        for file, changes in sorted(found.items())
-        for name, values in sorted(changes.items())
-    ]
-
-
-def _changed_plots(root: Path, revision: Revision) -> list[str]:
-    changed = _git(root, "diff", "--name-only", "-z", revision.hash, "--", "plots") or b""
-    added = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "plots") or b""
-    return sorted({name for name in (changed + added).decode(errors="replace").split("\0") if name})
+        raise UserError(f"`dvc {what} diff {revision.short}` failed: {last}")
+    table = result.stdout.strip()
+    return table if table.count("\n") > 1 else ""  # more than a head
 
 
 def compare(root: Path, against: str | None = None) -> Differences:
@@ -112,23 +76,22 @@ def compare(root: Path, against: str | None = None) -> Differences:
 
     Raises UserError for a name that is no commit, and when DVC cannot read one of the two sides.
     """
-    if not is_repository(root):
-        if against:
-            raise UserError(f"--against {against}: this folder is not the top of a Git repository.")
-        return Differences(trouble="This folder is not the top of a Git repository: there is nothing to compare with.")
     revision = find_revision(root, against or "HEAD")
+    if revision is None and against:
+        raise UserError(
+            f"--against {against}: no such commit here. `git log --oneline` lists those there are, if this folder is "
+            "the top of a Git repository; in a shallow clone `git fetch --unshallow` gets the rest."
+        )
     if revision is None:
-        if against:
-            raise UserError(
-                f"--against {against}: no such commit here. `git log --oneline` lists those there are; in a shallow "
-                "clone `git fetch --unshallow` gets the rest."
-            )
-        return Differences(trouble="There is no commit yet, so there is nothing to compare with.")
+        return Differences(trouble="This folder is no Git repository with a commit: there is nothing to compare with.")
     if not (root / ".dvc").is_dir():
         return Differences(revision, trouble="There is no .dvc folder here, so DVC cannot compare anything.")
+    folders = ("--", "metrics", "plots")
+    changed = _names(git(root, "diff", "--name-only", "-z", revision.hash, *folders))
+    added = _names(git(root, "ls-files", "--others", "--exclude-standard", "-z", *folders))
     return Differences(
         revision,
-        _changes(root, "metrics", revision),
-        _changes(root, "params", revision),
-        _changed_plots(root, revision),
+        _dvc_table(root, "metrics", revision),
+        _dvc_table(root, "params", revision),
+        sorted({*changed, *added}),
     )
