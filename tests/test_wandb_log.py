@@ -157,7 +157,7 @@ def test_server_that_never_answers_does_not_stop_training(tmp_path: Path, server
 def test_network_lost_in_the_middle_does_not_hold_up_training(tmp_path: Path, server: WandbServer) -> None:
     """What was logged is on disk, and the message says how to send it."""
     result = _run_online(tmp_path, server)
-    assert "`wandb sync wandb/run-*-a1b2` sends it" in result.stderr
+    assert f"`wandb sync {tmp_path}/wandb/*run-*-a1b2` sends it" in result.stderr
     (file,) = (tmp_path / "wandb").glob("run-*-a1b2/*.wandb")
     records = list(read_offline_run(file))
     history = _history(records)
