@@ -125,11 +125,12 @@ class DriveEmulator:
         self.page_size = 1000  # the most that Drive puts on one page
         self.patience = 1.0  # seconds to wait for a request's body before hanging up; Google's are not known
         self.read_only = False
+        self.contributor = False  # may add to the Shared Drive, but remove nothing
         self.shared_with_service: set[str] = set()  # ids of a user's folders
         self.token_error: tuple[int, str, str] | None = None  # status, code, description
         self.access_tokens: dict[str, str] = {}  # token -> who
         self.refresh_tokens = {"refresh-1"}
-        self.codes: set[str] = set()  # authorization codes given out
+        self.codes: dict[str, str] = {}  # authorization codes given out, and the challenge of PKCE
         self.consent: Literal["grant", "deny", "blocked"] = "grant"
         self.folder, self.shared_folder = FOLDER_ID, "1shared-folder"
         self.items[self.folder] = Item(self.folder, "team data", "root", FOLDER, None)
@@ -270,7 +271,13 @@ class DriveEmulator:
 
     def is_shared_with_service(self, item: Item) -> bool:
         """A user's folder that was shared with the service account's address; what the account made is its own."""
-        return bool(self.shared_with_service & {item.id, item.parent})
+        parent = self.items.get(item.parent)
+        return item.id in self.shared_with_service or (parent is not None and self.is_shared_with_service(parent))
+
+    def capabilities(self, folder: Item) -> dict[str, bool]:
+        """What the caller may do in that folder; that of removing is said in Shared Drives only."""
+        removing = {"canTrashChildren": not (self.read_only or self.contributor)} if folder.drive_id else {}
+        return {"canAddChildren": not self.read_only, **removing}
 
     def add_child(self, title: str, parent_id: str, mime_type: str, who: str, content: bytes = b"") -> Item:
         """Files of one title in one folder are allowed, as in Drive."""
@@ -335,8 +342,11 @@ class DriveEmulator:
             return {"access_token": self.new_access_token(USER), "expires_in": 3599, "token_type": "Bearer"}
         if kind == "authorization_code" and form["code"] in self.codes:
             with self.lock:
-                self.codes.remove(form["code"])
+                challenge = self.codes.pop(form["code"])
                 self.refresh_tokens.add("refresh-2")
+            verifier = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+            if challenge != base64.urlsafe_b64encode(verifier).decode().rstrip("="):
+                raise DriveError(400, "invalid_grant", "Invalid code verifier.")
             return {
                 "access_token": self.new_access_token(USER),
                 "refresh_token": "refresh-2",
@@ -484,7 +494,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if method == "GET" and parameters.get("alt") == "media":
             self._send_content(item, fault)
         elif method == "GET":
-            self._send(200, describe(item))
+            self._send(200, describe(item) | ({"capabilities": drive.capabilities(item)} if item.is_folder else {}))
+        elif drive.contributor:
+            raise DriveError(403, "insufficientFilePermissions", "The user does not have sufficient permissions.")
         elif match[2]:
             item.trashed = True
             self._send(200, describe(item))
@@ -560,14 +572,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if drive.consent == "blocked":
             self._send(200, {"page": "This app is blocked"})
             return
+        answer = {"state": parameters["state"], "error": "access_denied"}
         if drive.consent == "grant":
-            code = secrets.token_hex(4)
+            answer = {"state": parameters["state"], "code": secrets.token_hex(4)}
+            assert parameters["code_challenge_method"] == "S256"
             with drive.lock:
-                drive.codes.add(code)
-            query = f"code={code}"
-        else:
-            query = "error=access_denied"
-        self._send(302, None, {"Location": f"{parameters['redirect_uri']}?{query}"})
+                drive.codes[answer["code"]] = parameters["code_challenge"]
+        self._send(302, None, {"Location": f"{parameters['redirect_uri']}?{urllib.parse.urlencode(answer)}"})
 
     def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
         self._log(status)

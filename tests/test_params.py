@@ -86,7 +86,7 @@ def test_null_is_none_where_none_is_a_choice(params_content: dict, section: str)
 
 def test_parameters_cannot_be_changed(params_content: dict) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        parse_params(params_content).train.epochs = 3  # type: ignore[misc]
+        parse_params(params_content).train.epochs = 3
 
 
 @pytest.mark.parametrize(("written", "expected"), [("1e-4", 1e-4), (1, 1.0), (0.5, 0.5)])

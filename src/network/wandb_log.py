@@ -56,7 +56,6 @@ def _start(config: dict[str, Any], run_id: str | None) -> Any:
             resume="allow" if run_id else None,
             config={**config, "git_revision": _git_revision()},
             settings=wandb.Settings(
-                silent=True,
                 init_timeout=20,
                 finish_timeout=0,  # `Tracker.finish` has its own limit, which holds for more
                 console="off",
@@ -70,7 +69,7 @@ def _start(config: dict[str, Any], run_id: str | None) -> Any:
         run.define_metric("epoch/*", step_metric="epoch/epoch")
         return run
 
-    settings = wandb.setup().settings
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
     if settings.mode != "online":
         return start("offline")
     try:
@@ -120,8 +119,9 @@ class Tracker(keras.callbacks.Callback):
         try:
             send(self._run)
         except Exception as error:
+            if not self._broken:
+                print(f"wandb: {_reason(error)}; nothing more of this run is logged", file=sys.stderr)
             self._broken = True
-            print(f"wandb: {_reason(error)}; nothing more of this run is logged", file=sys.stderr)
 
     def log(self, values: dict[str, Any]) -> None:
         """Send values under the current batch number."""
@@ -150,19 +150,14 @@ class Tracker(keras.callbacks.Callback):
             return
         import wandb
 
+        confusion = {"y_true": targets.tolist(), "preds": predicted.tolist(), "class_names": list(EXPRESSIONS)}
+
         def close(run: Any) -> None:
-            run.log(  # a table asks the server and waits for it, also where finish_timeout is set
-                {
-                    "confusion": wandb.plot.confusion_matrix(
-                        y_true=targets.tolist(),
-                        preds=predicted.tolist(),
-                        class_names=list(EXPRESSIONS),
-                        title="Confusion matrix (validation)",
-                    )
-                },
-                step=self.step + 1,
-            )
-            run.finish()
+            try:  # a table asks the server, and waits for it
+                table = wandb.plot.confusion_matrix(**confusion, title="Confusion matrix (validation)")
+                run.log({"confusion": table}, step=self.step + 1)
+            finally:
+                run.finish()
 
         self._safely(lambda run: run.log({}, step=self.step, commit=True))  # else the last step waits for a next one
         self._safely(lambda run: run.summary.update(summary))
@@ -173,11 +168,9 @@ class Tracker(keras.callbacks.Callback):
         closing.join(limit)
         if not closing.is_alive():
             return
-        print(
-            "wandb: the server has stopped answering and lacks a part of this run: "
-            f"{_how_to_send(self._run)} sends it",
-            file=sys.stderr,
-        )
+        self._broken = True
+        lost = "the server has stopped answering and lacks a part of this run"
+        print(f"wandb: {lost}: {_how_to_send(self._run)} sends it", file=sys.stderr)
         for process in psutil.Process().children():
             if "wandb-core" in process.name():
                 process.kill()  # else the end of this process waits for it

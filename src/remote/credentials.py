@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvc_gdrive import GDriveFileSystem
+
 from src.errors import UserError
 
 HOW_TO_GET_A_CLIENT = (
@@ -21,22 +23,11 @@ class OAuthClient:
     client_id: str
     client_secret: str
     title = "your Google account"
-    from_environment = False
+    email = "the account you signed in with"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, str]:
         """Secret part of the DVC remote."""
         return {"gdrive_client_id": self.client_id, "gdrive_client_secret": self.client_secret}
-
-    def __post_init__(self) -> None:
-        from dvc_gdrive import GDriveFileSystem
-
-        if self.client_id == GDriveFileSystem.DEFAULT_GDRIVE_CLIENT_ID:
-            raise UserError(f"this is DVC's built-in OAuth client, which Google blocks. {HOW_TO_GET_A_CLIENT}")
-        if not self.client_id.endswith(".apps.googleusercontent.com"):
-            raise UserError(
-                f"'{self.client_id}' is no OAuth client id: those end in .apps.googleusercontent.com. "
-                f"{HOW_TO_GET_A_CLIENT}"
-            )
 
 
 @dataclass(frozen=True)
@@ -45,44 +36,28 @@ class UserToken:
 
     text: str
     title = "the token in GDRIVE_CREDENTIALS_DATA"
-    from_environment = True
+    email = OAuthClient.email
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, str]:
         return {}
 
 
 @dataclass(frozen=True)
 class ServiceAccount:
-    """A service account's key: in a file, or, without `path`, in GDRIVE_CREDENTIALS_DATA."""
+    """A service account's key: from a file, or, without `path`, from GDRIVE_CREDENTIALS_DATA."""
 
-    key: str  # JSON
+    key: dict[str, Any]
     path: Path | None = None
-
-    @classmethod
-    def from_file(cls, path: Path) -> "ServiceAccount":
-        content = _read_json(path.expanduser(), "key of a service account")
-        if content.get("type") != "service_account" or not {"client_email", "private_key"} <= set(content):
-            raise UserError(
-                f'{path} is no key of a service account ("type": "service_account"). Make one in the Google Cloud '
-                "console > IAM & Admin > Service Accounts > Keys > Add key > JSON. An OAuth client goes to "
-                "--client-file."
-            )
-        return cls(json.dumps(content), path.expanduser().resolve())
-
-    @property
-    def from_environment(self) -> bool:
-        return self.path is None
 
     @property
     def email(self) -> str:
-        return str(json.loads(self.key)["client_email"])
+        return str(self.key["client_email"])
 
     @property
     def title(self) -> str:
         return f"the service account {self.email}"
 
-    def settings(self) -> dict[str, Any]:
-        """Secret part of the DVC remote."""
+    def settings(self) -> dict[str, str]:
         file = {"gdrive_service_account_json_file_path": str(self.path)} if self.path else {}
         return {"gdrive_use_service_account": "true", **file}
 
@@ -92,13 +67,11 @@ Credentials = OAuthClient | UserToken | ServiceAccount
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there. Expected the {what}, a JSON file.") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder. Expected the {what}, a JSON file.") from None
+        content = json.loads(path.expanduser().read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{path} is not there, or a folder. Expected the {what}, a JSON file.") from None
     except ValueError:
-        raise UserError(f"{path} is not JSON. Expected the {what}; download it again.") from None
+        content = None
     if not isinstance(content, dict):
         raise UserError(f"{path} is not the {what}. Download it again.")
     return content
@@ -106,17 +79,32 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
 
 def read_client(path: Path) -> OAuthClient:
     """An OAuth client as the Google Cloud console hands it out: client_secret_<id>.json."""
-    content = _read_json(path.expanduser(), "OAuth client, client_secret_<id>.json")
+    content = _read_json(path, "OAuth client, client_secret_<id>.json")
     if content.get("type") == "service_account":
         raise UserError(f"{path} is the key of a service account. Give it with --service-account.")
     if "web" in content:
-        raise UserError(
-            f"{path} is a client for a web site, which cannot sign in from a program. {HOW_TO_GET_A_CLIENT}"
-        )
+        raise UserError(f"{path} is a client for a web site; a program cannot sign in with it. {HOW_TO_GET_A_CLIENT}")
     client = content.get("installed")
     if not isinstance(client, dict) or not {"client_id", "client_secret"} <= set(client):
         raise UserError(f"{path} holds no desktop OAuth client. {HOW_TO_GET_A_CLIENT}")
+    if client["client_id"] == GDriveFileSystem.DEFAULT_GDRIVE_CLIENT_ID:
+        raise UserError(f"this is DVC's built-in OAuth client, which Google blocks. {HOW_TO_GET_A_CLIENT}")
     return OAuthClient(client["client_id"], client["client_secret"])
+
+
+def _is_key(content: Any) -> bool:
+    return isinstance(content, dict) and {"type", "client_email", "private_key"} <= set(content)
+
+
+def read_key(path: Path) -> ServiceAccount:
+    """A service account's key as the console hands it out."""
+    content = _read_json(path, "key of a service account")
+    if not _is_key(content):
+        raise UserError(
+            f"{path} is no key of a service account. Make one: Google Cloud console > IAM & Admin > Service Accounts > "
+            "Keys > Add key > JSON. An OAuth client goes to --client-file."
+        )
+    return ServiceAccount(content, path.expanduser().resolve())
 
 
 def from_environment() -> UserToken | ServiceAccount | None:
@@ -128,9 +116,9 @@ def from_environment() -> UserToken | ServiceAccount | None:
         content = json.loads(text)
     except ValueError:
         content = None
-    if isinstance(content, dict) and content.get("type") == "service_account":
-        return ServiceAccount(text)
-    if isinstance(content, dict) and "refresh_token" in content and "client_secret" in content:
+    if _is_key(content):
+        return ServiceAccount(content)
+    if isinstance(content, dict) and {"refresh_token", "client_secret"} <= set(content):
         return UserToken(text)
     raise UserError(
         "GDRIVE_CREDENTIALS_DATA holds neither the JSON key of a service account nor a token file from "
