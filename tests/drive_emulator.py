@@ -28,7 +28,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,8 +136,9 @@ class DriveEmulator:
         self.items[self.folder] = Item(self.folder, "team data", "root", FOLDER, None)
         self.items[self.shared_folder] = Item(self.shared_folder, "team data", SHARED_DRIVE, FOLDER, SHARED_DRIVE)
         self._files = tempfile.TemporaryDirectory()
-        self._tls = _server_context(Path(self._files.name))
-        self._service_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._tls, authority = _server_context()
+        Path(self._files.name, "ca.pem").write_bytes(authority)
+        self._service_key = _rsa_key("service account")
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -626,9 +627,15 @@ class _Writer:
         self.closed = True
 
 
-def _server_context(folder: Path) -> ssl.SSLContext:
-    """A throw-away authority in `folder/ca.pem` and a certificate of its for Google's hosts."""
-    authority_key, server_key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+@cache  # making keys takes longer than most tests
+def _rsa_key(owner: str) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def _server_context() -> tuple[ssl.SSLContext, bytes]:
+    """A certificate for Google's hosts, and that of the throw-away authority that has signed it."""
+    authority_key, server_key = _rsa_key("authority"), _rsa_key("server")
     authority = (
         _certificate("emulator authority", authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -640,14 +647,13 @@ def _server_context(folder: Path) -> ssl.SSLContext:
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    (folder / "ca.pem").write_bytes(authority.public_bytes(pem))
-    (folder / "server.pem").write_bytes(
-        server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + server.public_bytes(pem)
-    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return context
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        file.write(server.public_bytes(pem))
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context, authority.public_bytes(pem)
 
 
 def _certificate(name: str, key: rsa.RSAPrivateKey) -> x509.CertificateBuilder:

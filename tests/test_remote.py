@@ -229,12 +229,16 @@ def test_a_contributors_check_leaves_nothing_behind(machine: Machine, remote: Re
     assert list(machine.drive.files_below(machine.drive.shared_folder)) == []
 
 
-def test_a_key_file_that_has_moved_is_replaced(machine: Machine, project: Path, remote: Remote) -> None:
+def test_a_key_file_that_has_moved_is_replaced(
+    machine: Machine, project: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = Path(machine.key_file())
     remote("--folder", machine.drive.shared_folder, "--service-account", str(key))
     moved = key.rename(key.with_name("moved.json"))
     assert f"{key} is not there" in remote(expect=1)
     remote("--service-account", str(moved))
+    (project / "folder").mkdir()
+    monkeypatch.chdir(project / "folder")
     assert str(moved) in (project / ".dvc/config.local").read_text()
     assert "ready" in remote()
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvc.config import Config, ConfigError
-from dvc.exceptions import NotDvcRepoError
 
 from src.errors import UserError
 from src.remote.credentials import Credentials, OAuthClient, read_key
@@ -28,7 +27,7 @@ class Remote:
     def credentials(self) -> Credentials | None:
         """What an earlier run has saved. Raises UserError when the key file is not there any more."""
         if self.settings.get(USE_SERVICE_ACCOUNT) and KEY_FILE in self.settings:
-            return read_key(Path(".dvc") / self.settings[KEY_FILE])
+            return read_key(Path(self.settings[KEY_FILE]))
         if {"gdrive_client_id", "gdrive_client_secret"} <= set(self.settings):
             return OAuthClient(self.settings["gdrive_client_id"], self.settings["gdrive_client_secret"])
         return None
@@ -49,11 +48,10 @@ def parse_folder(text: str) -> str:
 def open_config() -> Config:
     try:
         config = Config.from_cwd()
-        config.load()
-    except NotDvcRepoError:
-        raise UserError("this is no DVC project. Run this in the root of the project, where .dvc is.") from None
     except ConfigError as error:
         raise UserError(f"DVC cannot read its configuration: {error}. Mend .dvc/config or .dvc/config.local.") from None
+    if "repo" not in config.files:
+        raise UserError("this is no DVC project. Run this in the root of the project, where .dvc is.")
     return config
 
 
@@ -62,6 +60,8 @@ def read_remote(config: Config, name: str) -> Remote | None:
     settings: dict[str, str] = {}
     for level in ("repo", "local"):
         settings.update(config.load_one(level)["remote"].get(name, {}))
+    if KEY_FILE in settings:  # DVC writes it relative to its folder
+        settings[KEY_FILE] = str(Path(config.files["local"]).parent / settings[KEY_FILE])
     url = str(settings.get("url", ""))
     if not url:
         return None
