@@ -118,6 +118,18 @@ def test_round_trip(bare_project: tuple[Machine, Path], account: str) -> None:
     assert in_trash == (1 if account == "service account" else 0), "only in a Shared Drive gc may but move to the trash"
 
 
+def test_ci_pulls_with_the_right_to_read_alone(machine: Machine, project: Path) -> None:
+    """A service account that a person has let see the folder, nothing else: no Shared Drive, no token of a person."""
+    drive = machine.drive
+    machine.run(project, "dvc", "push")
+    drive.shared_with_service, drive.read_only = {drive.folder}, True
+    machine.environment |= {"GDRIVE_CREDENTIALS_DATA": drive.service_credentials(), "CI": "1"}
+    runner = clone(machine, project, "runner")
+    machine.run_remote(runner, "--pull")
+    machine.run(runner, "dvc", "pull")
+    assert checksums(runner / "data") == checksums(project / "data")
+
+
 def test_push_goes_on_after_passing_errors(machine: Machine, project: Path) -> None:
     """Every kind of request fails once, each in another way that PyDrive2 repeats."""
     faults = [
