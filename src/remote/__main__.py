@@ -73,7 +73,7 @@ def main() -> None:
     credentials = choose_credentials(arguments.client_file, arguments.service_account, configured)
     with failures.explained(folder, credentials):
         session = drive.sign_in(credentials, arguments.port)
-        print(f"signed in with {credentials.title}")
+        print("signed in" + (f" as {credentials.who}" if credentials.kind == "key" else ""))
         report = drive.check_folder(session, folder, store, credentials, arguments.pull)
     where = ", in a Shared Drive" if report.shared_drive else ""
     print(f"folder '{report.title}' is there and can be {'read' if arguments.pull else 'written to'}{where}")

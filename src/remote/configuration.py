@@ -8,12 +8,11 @@ from pathlib import Path
 from dvc.config import Config, ConfigError
 
 from src.errors import UserError
-from src.remote.credentials import Credentials, OAuthClient, read_key
+from src.remote.credentials import KEY_FILE, Credentials, read_key
 
 # DVC does not create the folder that its remote names (`dvc push` ends with "Confirm ... exists"), so we do.
 STORE = "dvcstore"
-USE_SERVICE_ACCOUNT, KEY_FILE = "gdrive_use_service_account", "gdrive_service_account_json_file_path"
-SECRETS = ("gdrive_client_id", "gdrive_client_secret", USE_SERVICE_ACCOUNT, KEY_FILE)
+CLIENT, USE_SERVICE_ACCOUNT = {"gdrive_client_id", "gdrive_client_secret"}, "gdrive_use_service_account"
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Remote:
         """What an earlier run has saved. Raises UserError when the key file is not there any more."""
         if self.settings.get(USE_SERVICE_ACCOUNT) and KEY_FILE in self.settings:
             return read_key(Path(self.settings[KEY_FILE]))
-        if {"gdrive_client_id", "gdrive_client_secret"} <= set(self.settings):
-            return OAuthClient(self.settings["gdrive_client_id"], self.settings["gdrive_client_secret"])
+        if set(self.settings) >= CLIENT:
+            return Credentials("client", {key.removeprefix("gdrive_"): self.settings[key] for key in CLIENT})
         return None
 
 
@@ -97,7 +96,7 @@ def write_remote(config: Config, name: str, url: str, credentials: Credentials, 
     lines = []
     local, new = dict(config.load_one("local")["remote"].get(name, {})), credentials.settings()
     # What comes from the environment is not saved, so it takes no saved client's place.
-    replaced = SECRETS if {KEY_FILE, "gdrive_client_id"} & set(new) else (USE_SERVICE_ACCOUNT,)
+    replaced = CLIENT | {KEY_FILE, USE_SERVICE_ACCOUNT} if (CLIENT | {KEY_FILE}) & set(new) else {USE_SERVICE_ACCOUNT}
     wanted = {key: value for key, value in local.items() if key not in replaced} | new
     if wanted != local:
         local_file.touch(mode=0o600)

@@ -4,12 +4,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dvc_gdrive import GDriveFileSystem
 
 from src.errors import UserError
 
+KEY_FILE = "gdrive_service_account_json_file_path"
 HOW_TO_GET_A_CLIENT = (
     "Make a client of your own: Google Cloud console > Google Auth Platform > Clients > Create client > Desktop app "
     "(docs/google-drive.md, step 3)."
@@ -17,52 +18,33 @@ HOW_TO_GET_A_CLIENT = (
 
 
 @dataclass(frozen=True)
-class OAuthClient:
-    """The team's own OAuth client; the token of who signs in with it lies outside the project, in ~/.cache."""
+class Credentials:
+    """What to sign in with.
 
-    client_id: str
-    client_secret: str
-    title = "your Google account"
-    email = "the account you signed in with"
+    kind: "client", the team's own OAuth client (the token of who signs in with it lies outside the project, in
+    ~/.cache); "token", that of a person who has signed in elsewhere; "key", of a service account. content: as in the
+    file that Google or PyDrive2 makes. path: of the key's file; None when GDRIVE_CREDENTIALS_DATA holds it.
+    """
 
-    def settings(self) -> dict[str, str]:
-        """Secret part of the DVC remote."""
-        return {"gdrive_client_id": self.client_id, "gdrive_client_secret": self.client_secret}
-
-
-@dataclass(frozen=True)
-class UserToken:
-    """GDRIVE_CREDENTIALS_DATA with the token of a person who has signed in elsewhere."""
-
-    text: str
-    title = "the token in GDRIVE_CREDENTIALS_DATA"
-    email = OAuthClient.email
-
-    def settings(self) -> dict[str, str]:
-        return {}
-
-
-@dataclass(frozen=True)
-class ServiceAccount:
-    """A service account's key: from a file, or, without `path`, from GDRIVE_CREDENTIALS_DATA."""
-
-    key: dict[str, Any]
+    kind: Literal["client", "token", "key"]
+    content: dict[str, Any]
     path: Path | None = None
 
     @property
-    def email(self) -> str:
-        return str(self.key["client_email"])
-
-    @property
-    def title(self) -> str:
-        return f"the service account {self.email}"
+    def who(self) -> str:
+        return (
+            f"the service account {self.content['client_email']}"
+            if self.kind == "key"
+            else "the account you signed in with"
+        )
 
     def settings(self) -> dict[str, str]:
-        file = {"gdrive_service_account_json_file_path": str(self.path)} if self.path else {}
-        return {"gdrive_use_service_account": "true", **file}
-
-
-Credentials = OAuthClient | UserToken | ServiceAccount
+        """Secret part of the DVC remote; what comes from the environment is not in it."""
+        if self.kind == "client":
+            return {f"gdrive_{name}": self.content[name] for name in ("client_id", "client_secret")}
+        if self.kind == "token":
+            return {}
+        return {"gdrive_use_service_account": "true"} | ({KEY_FILE: str(self.path)} if self.path else {})
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:
@@ -77,26 +59,25 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
-def read_client(path: Path) -> OAuthClient:
+def read_client(path: Path) -> Credentials:
     """An OAuth client as the Google Cloud console hands it out: client_secret_<id>.json."""
     content = _read_json(path, "OAuth client, client_secret_<id>.json")
-    if content.get("type") == "service_account":
-        raise UserError(f"{path} is the key of a service account. Give it with --service-account.")
-    if "web" in content:
-        raise UserError(f"{path} is a client for a web site; a program cannot sign in with it. {HOW_TO_GET_A_CLIENT}")
     client = content.get("installed")
     if not isinstance(client, dict) or not {"client_id", "client_secret"} <= set(client):
-        raise UserError(f"{path} holds no desktop OAuth client. {HOW_TO_GET_A_CLIENT}")
+        raise UserError(
+            f"{path} holds no desktop OAuth client (one for a web site does not do; the key of a service account goes "
+            f"to --service-account). {HOW_TO_GET_A_CLIENT}"
+        )
     if client["client_id"] == GDriveFileSystem.DEFAULT_GDRIVE_CLIENT_ID:
         raise UserError(f"this is DVC's built-in OAuth client, which Google blocks. {HOW_TO_GET_A_CLIENT}")
-    return OAuthClient(client["client_id"], client["client_secret"])
+    return Credentials("client", client)
 
 
 def _is_key(content: Any) -> bool:
     return isinstance(content, dict) and {"type", "client_email", "private_key"} <= set(content)
 
 
-def read_key(path: Path) -> ServiceAccount:
+def read_key(path: Path) -> Credentials:
     """A service account's key as the console hands it out."""
     content = _read_json(path, "key of a service account")
     if not _is_key(content):
@@ -104,10 +85,10 @@ def read_key(path: Path) -> ServiceAccount:
             f"{path} is no key of a service account. Make one: Google Cloud console > IAM & Admin > Service Accounts > "
             "Keys > Add key > JSON. An OAuth client goes to --client-file."
         )
-    return ServiceAccount(content, path.expanduser().resolve())
+    return Credentials("key", content, path.expanduser().resolve())
 
 
-def from_environment() -> UserToken | ServiceAccount | None:
+def from_environment() -> Credentials | None:
     """What GDRIVE_CREDENTIALS_DATA holds; None when it is not set."""
     text = os.environ.get("GDRIVE_CREDENTIALS_DATA")
     if not text:
@@ -117,9 +98,9 @@ def from_environment() -> UserToken | ServiceAccount | None:
     except ValueError:
         content = None
     if _is_key(content):
-        return ServiceAccount(content)
+        return Credentials("key", content)
     if isinstance(content, dict) and {"refresh_token", "client_secret"} <= set(content):
-        return UserToken(text)
+        return Credentials("token", content)
     raise UserError(
         "GDRIVE_CREDENTIALS_DATA holds neither the JSON key of a service account nor a token file from "
         "~/.cache/pydrive2fs. It must be the content of such a file, not its path."

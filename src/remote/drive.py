@@ -1,6 +1,7 @@
 """Sign in to Google as DVC will, and try the folder."""
 
 import http.server
+import json
 import os
 import queue
 import secrets
@@ -23,7 +24,7 @@ from pydrive2.drive import GoogleDrive
 from pydrive2.fs.spec import COMMON_SETTINGS, FOLDER_MIME_TYPE
 
 from src.errors import UserError
-from src.remote.credentials import Credentials, OAuthClient, ServiceAccount, UserToken
+from src.remote.credentials import Credentials
 
 ANSWER_S = 30  # how long an answer of Google's may take
 BROWSER_S = 300  # how long to wait for the person
@@ -52,14 +53,14 @@ def sign_in(credentials: Credentials, port: int = 0) -> GoogleDrive:
     """
     auth = GoogleAuth(settings=dict(COMMON_SETTINGS), http_timeout=ANSWER_S)
     web = httplib2.Http(timeout=ANSWER_S)
-    if isinstance(credentials, OAuthClient):
-        auth.credentials = _client_token(credentials, web, port)
-    elif isinstance(credentials, UserToken):
-        auth.credentials = OAuth2Credentials.from_json(credentials.text)
+    if credentials.kind == "client":
+        auth.credentials = _client_token(credentials.content, web, port)
+    elif credentials.kind == "token":
+        auth.credentials = OAuth2Credentials.from_json(json.dumps(credentials.content))
         auth.credentials.refresh(web)
     else:
         try:
-            auth.credentials = ServiceAccountCredentials.from_json_keyfile_dict(credentials.key, SCOPES)
+            auth.credentials = ServiceAccountCredentials.from_json_keyfile_dict(credentials.content, SCOPES)
             auth.credentials.refresh(web)
         except (ValueError, KeyError, crypto.Error) as error:
             where = credentials.path or "GDRIVE_CREDENTIALS_DATA"
@@ -68,13 +69,13 @@ def sign_in(credentials: Credentials, port: int = 0) -> GoogleDrive:
     return GoogleDrive(auth)
 
 
-def _client_token(client: OAuthClient, web: httplib2.Http, port: int) -> OAuth2Credentials:
+def _client_token(client: dict[str, Any], web: httplib2.Http, port: int) -> OAuth2Credentials:
     """The saved token, where DVC keeps it, renewed; where there is none the person signs in with the browser."""
-    path = Path(appdirs.user_cache_dir("pydrive2fs", appauthor=False)) / client.client_id / "default.json"
+    path = Path(appdirs.user_cache_dir("pydrive2fs", appauthor=False)) / client["client_id"] / "default.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     storage = Storage(str(path))
     token = storage.get() if path.exists() else None
-    if token is not None and token.client_secret == client.client_secret:
+    if token is not None and token.client_secret == client["client_secret"]:
         try:
             token.refresh(web)
             return token
@@ -121,15 +122,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def _ask_in_browser(client: OAuthClient, web: httplib2.Http, port: int) -> OAuth2Credentials:
+def _ask_in_browser(client: dict[str, Any], web: httplib2.Http, port: int) -> OAuth2Credentials:
     """PyDrive2's own way waits for ever when the browser never comes back, and takes an answer from anybody."""
     try:
         server = _Answers(port)
     except OSError as error:
         raise UserError(f"port {port} cannot be used ({error.strerror}). Give another --port.") from error
     flow = OAuth2WebServerFlow(
-        client.client_id,
-        client.client_secret,
+        client["client_id"],
+        client["client_secret"],
         SCOPES,
         redirect_uri=f"http://localhost:{server.server_address[1]}/",
         pkce=True,
@@ -177,16 +178,16 @@ def check_folder(drive: GoogleDrive, folder: str, store: str, credentials: Crede
     # Only folders in a Shared Drive say it. A contributor there could not remove the file again that tries it.
     can_remove = bool(may.get("canTrashChildren") or not shared_drive)
     if not pull:
-        if isinstance(credentials, ServiceAccount) and not shared_drive:
+        if credentials.kind == "key" and not shared_drive:
             raise UserError(
                 f"a service account has no storage of its own and '{item['title']}' is not in a Shared Drive, so it "
                 "can only read there. Add --pull if this machine only pulls; else use a folder in a Shared Drive "
-                f"(Google Workspace) with {credentials.email} as Content manager, or sign in as a person with "
+                f"(Google Workspace) with {credentials.who} as Content manager, or sign in as a person with "
                 "--client-file."
             )
         if not may.get("canAddChildren", True):
             raise UserError(
-                f"the folder '{item['title']}' is there, but {credentials.email} may not write to it. Share it with "
+                f"the folder '{item['title']}' is there, but {credentials.who} may not write to it. Share it with "
                 "that account as Editor or, in a Shared Drive, as Content manager; or add --pull to pull only."
             )
         if can_remove:

@@ -10,7 +10,7 @@ from oauth2client.client import AccessTokenRefreshError, FlowExchangeError
 from pydrive2.files import ApiRequestError
 
 from src.errors import UserError
-from src.remote.credentials import HOW_TO_GET_A_CLIENT, Credentials, OAuthClient, ServiceAccount
+from src.remote.credentials import HOW_TO_GET_A_CLIENT, Credentials
 
 WAIT = "Wait a few minutes and run the same command again."
 AGAIN = "Remove the token file in ~/.cache/pydrive2fs and run this again"
@@ -46,14 +46,14 @@ def explained(folder: str, credentials: Credentials) -> Iterator[None]:
 def _explain_sign_in(said: str, credentials: Credentials) -> str:
     if any(code in said for code in BAD_CLIENT):
         return f"Google does not accept this OAuth client ({said}). Check its id and secret. {HOW_TO_GET_A_CLIENT}"
-    if isinstance(credentials, ServiceAccount):
+    if credentials.kind == "key":
         return (
-            f"Google does not accept the key of {credentials.title} ({said}). The key was deleted, or the clock of "
+            f"Google does not accept the key of {credentials.who} ({said}). The key was deleted, or the clock of "
             "this machine is wrong. Make a new key: Google Cloud console > IAM & Admin > Service Accounts > Keys."
         )
     if "invalid_grant" in said:
         again = "sign in on a machine with a browser and use the new token file."
-        if isinstance(credentials, OAuthClient):
+        if credentials.kind == "client":
             again = "run the same command where a browser is, and sign in again."
         return (
             f"Google no longer accepts the saved sign-in ({said}). As long as the consent screen is in Testing mode a "
@@ -66,7 +66,7 @@ def _explain_sign_in(said: str, credentials: Credentials) -> str:
 def _explain_answer(error: ApiRequestError, folder: str, credentials: Credentials) -> str:
     status, reason = int(error.error.get("code", 0)), error.GetField("reason")
     said = f"HTTP {status}, {reason or error.error.get('message', 'no reason given')}"
-    who = credentials.email
+    who = credentials.who
     if status == 404:
         return (
             f"Google Drive has no folder {folder} that {who} can see. Open the folder in the browser, copy its "
