@@ -42,8 +42,8 @@ repro: setup ## run the pipeline on your own data in data/raw/full
 	@python -m src.datasets.download --check
 	@dvc repro
 
-remote: setup ## set up or check the Google Drive remote: make remote ARGS="--folder ID --client-file FILE"
-	@python -m src.remote $(ARGS)
+remote: setup ## set up or check the Google Drive remote: make remote FOLDER='ADDRESS' ARGS="--client-file FILE"
+	@python -m src.remote $${FOLDER:+--folder "$$FOLDER"} $(subst &,\&,$(ARGS))
 
 release: setup ## copy the current model and its card to pretrained/
 	@python -m tools.release

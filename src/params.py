@@ -1,152 +1,164 @@
-"""params.yaml as typed, frozen objects, checked once at the door.
+"""params.yaml as typed, frozen objects.
 
 `load_params("params.yaml")` returns `Params`; an unknown, missing, mistyped or out-of-range key raises
 UserError that names the key, what was found and what is expected.
 """
 
-import dataclasses
 import difflib
-import types
-import typing
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from src.errors import UserError
 
+
+def _number(value: object) -> object:
+    """PyYAML follows YAML 1.1 and reads 1e-4 as text; DVC, with YAML 1.2, as a number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+Rate = Annotated[Number, Field(ge=0, le=10)]
+Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Text = Annotated[str, Field(strict=False, coerce_numbers_to_str=True)]  # a folder may be called 2024
+OrNone = BeforeValidator(lambda value: "none" if value is None else value)  # null is none, where none is a choice
 Auto = Literal["auto"]
-_UNIONS = (types.UnionType, typing.Union)  # int | Literal[...] makes the second
 
 
-def _within(low: float, high: float, *, open_high: bool = False) -> Any:
-    """A field whose number must lie in [low, high], or [low, high) with `open_high`."""
-    return field(metadata={"low": low, "high": high, "open_high": open_high})
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _at_least(low: float) -> Any:
-    return _within(low, float("inf"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class IngestFer2013Params:
+class IngestFer2013Params(_Section):
     labels: Literal["ferplus", "original"]
-    max_bad_fraction: float = _within(0, 1)
+    max_bad_fraction: Fraction
 
 
-@dataclass(frozen=True, kw_only=True)
-class IngestExpwParams:
-    confidence_min: float = _within(0, 100)
-    max_bad_fraction: float = _within(0, 1)
+class IngestExpwParams(_Section):
+    confidence_min: Annotated[Number, Field(ge=0, le=100)]
+    max_bad_fraction: Fraction
 
 
-@dataclass(frozen=True, kw_only=True)
-class CropParams:
-    image_size: int = _within(16, 512)
-    margin: float = _within(0, 1)
-    max_bad_fraction: float = _within(0, 1)
+class CropParams(_Section):
+    image_size: Annotated[int, Field(ge=16, le=512)]
+    margin: Fraction
+    max_bad_fraction: Fraction
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitParams:
+class SplitParams(_Section):
     protocol: Literal["official", "random"]
     remove_copies: bool
-    copy_similarity: float = _within(0.3, 1)
-    seed: int = _within(0, 2**32 - 1)
+    copy_similarity: Annotated[Number, Field(ge=0.3, le=1)]
+    seed: Seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class DropFractions:
-    angry: float = _within(0, 1, open_high=True)
-    disgust: float = _within(0, 1, open_high=True)
-    fear: float = _within(0, 1, open_high=True)
-    happy: float = _within(0, 1, open_high=True)
-    sad: float = _within(0, 1, open_high=True)
-    surprise: float = _within(0, 1, open_high=True)
-    neutral: float = _within(0, 1, open_high=True)
+class DropFractions(_Section):
+    angry: BelowOne
+    disgust: BelowOne
+    fear: BelowOne
+    happy: BelowOne
+    sad: BelowOne
+    surprise: BelowOne
+    neutral: BelowOne
 
 
-@dataclass(frozen=True, kw_only=True)
-class UndersampleParams:
-    policy: Literal["none", "reference", "custom"]
+class UndersampleParams(_Section):
+    policy: Annotated[Literal["none", "reference", "custom"], OrNone]
     drop_fraction: DropFractions
-    seed: int = _within(0, 2**32 - 1)
+    seed: Seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmoteParams:
+class SmoteParams(_Section):
     enabled: bool
-    neighbors: int = _within(1, 100)
-    target_fraction: float = _within(0, 1)
-    seed: int = _within(0, 2**32 - 1)
+    neighbors: Annotated[int, Field(ge=1, le=100)]
+    target_fraction: Fraction
+    seed: Seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class AugmentationParams:
-    rotation: float = _within(0, 180)
-    shift: float = _within(0, 0.5)
-    zoom: float = _within(0, 0.9)
+class AugmentationParams(_Section):
+    rotation: Annotated[Number, Field(ge=0, le=180)]
+    shift: Annotated[Number, Field(ge=0, le=0.5)]
+    zoom: Annotated[Number, Field(ge=0, le=0.9)]
     flip: bool
-    brightness: float = _within(0, 1)
-    contrast: float = _within(0, 1)
-    erasing: float = _within(0, 1)
+    brightness: Fraction
+    contrast: Fraction
+    erasing: Fraction
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainParams:
+class TrainParams(_Section):
     backbone: Literal["compact", "cnn", "mobilenetv2", "vgg16", "resnet50", "efficientnetb2"]
-    weights: str
-    input_size: int | Auto = _within(24, 512)
-    view_fraction: float | Auto = _within(0.5, 1)
-    head_units: int | Auto = _within(0, 8192)
-    dropout: float | Auto = _within(0, 1, open_high=True)
-    frozen_epochs: int = _at_least(0)
-    teacher_epochs: int = _at_least(0)
-    teacher_weight: float = _within(0, 1)
-    epochs: int = _at_least(1)
-    batch_size: int = _within(1, 65536)
+    weights: Text
+    input_size: Annotated[int, Field(ge=24, le=512)] | Auto
+    view_fraction: Annotated[Number, Field(ge=0.5, le=1)] | Auto
+    head_units: Annotated[int, Field(ge=0, le=8192)] | Auto
+    dropout: BelowOne | Auto
+    frozen_epochs: Count
+    teacher_epochs: Count
+    teacher_weight: Fraction
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
     optimizer: Literal["sgd", "adam"]
-    learning_rate: float = _within(0, 10)
-    frozen_learning_rate: float = _within(0, 10)
-    fine_tune_learning_rate: float = _within(0, 10)
+    learning_rate: Rate
+    frozen_learning_rate: Rate
+    fine_tune_learning_rate: Rate
     schedule: Literal["constant", "cosine", "plateau"]
-    warmup_fraction: float = _within(0, 1, open_high=True)
-    weight_decay: float = _within(0, 1)
-    label_smoothing: float = _within(0, 1, open_high=True)
-    vote_weight: float = _within(0, 1)
-    expw_weight: float = _within(0, 10)
-    class_weights: Literal["none", "square_root", "balanced"]
-    mixup: float = _within(0, 10)
-    average_epochs: int = _at_least(0)
+    warmup_fraction: BelowOne
+    weight_decay: Fraction
+    label_smoothing: BelowOne
+    vote_weight: Fraction
+    expw_weight: Rate
+    class_weights: Annotated[Literal["none", "square_root", "balanced"], OrNone]
+    mixup: Rate
+    average_epochs: Count
     monitor: Literal["val_accuracy", "val_loss", "last"]
-    early_stopping: int = _at_least(0)
+    early_stopping: Count
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     augmentation: AugmentationParams
-    seed: int = _within(0, 2**32 - 1)
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.average_epochs and self.early_stopping:
+            raise ValueError(
+                "train.average_epochs keeps the mean of the last epochs, so train.early_stopping has nothing to "
+                "choose. Set one of the two to 0."
+            )
+        if self.monitor == "last" and (self.early_stopping or self.schedule == "plateau"):
+            raise ValueError(
+                "train.monitor=last keeps the last epoch, so there is nothing for train.early_stopping or "
+                "train.schedule=plateau to wait for. Set train.monitor to val_accuracy or val_loss, or these two to 0 "
+                "and constant or cosine."
+            )
+        return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportParams:
-    uncertain_below: float = _within(0, 1)
+class ExportParams(_Section):
+    uncertain_below: Fraction
     int8: bool
     multiview: bool
-    parity_faces: int = _within(1, 100_000)
+    parity_faces: Annotated[int, Field(ge=1, le=100_000)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateParams:
-    bootstrap_samples: int = _within(100, 100_000)
-    reliability_bins: int = _within(2, 100)
-    mistakes: int = _within(1, 400)
-    seed: int = _within(0, 2**32 - 1)
+class EvaluateParams(_Section):
+    bootstrap_samples: Annotated[int, Field(ge=100, le=100_000)]
+    reliability_bins: Annotated[int, Field(ge=2, le=100)]
+    mistakes: Annotated[int, Field(ge=1, le=400)]
+    seed: Seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class Params:
+class Params(_Section):
     """All sections; one per stage, same name."""
 
-    dataset: str
+    dataset: Text
     ingest_fer2013: IngestFer2013Params
     ingest_expw: IngestExpwParams
     crop: CropParams
@@ -158,109 +170,45 @@ class Params:
     evaluate: EvaluateParams
 
 
-def _describe(kind: Any, metadata: Any) -> str:
-    """What a key accepts, in words."""
-    options = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
-    words = []
-    for option in options:
-        if typing.get_origin(option) is Literal:
-            words.append(" | ".join(map(str, typing.get_args(option))))
-        else:
-            words.append({int: "a whole number", float: "a number", bool: "true or false", str: "text"}[option])
-    text = " or ".join(words)
-    if "low" in metadata:
-        if metadata["high"] == float("inf"):
-            text += f" of at least {metadata['low']}"
-        else:
-            text += f" from {metadata['low']} to {'below ' if metadata['open_high'] else ''}{metadata['high']}"
-    return text
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    """`value` as `kind`; raises ValueError where it does not fit without loss."""
-    if typing.get_origin(kind) in _UNIONS:
-        for option in typing.get_args(kind):
-            try:
-                return _convert(value, option)
-            except (ValueError, OverflowError):
-                continue
-        raise ValueError
-    if typing.get_origin(kind) is Literal:
-        # YAML 1.1 reads a bare `none`-like word as text but `off` as a boolean; compare as text.
-        if isinstance(value, str) and value in typing.get_args(kind):
-            return value
-        if value is None and "none" in typing.get_args(kind):
-            return "none"
-        raise ValueError
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    elif kind is float:
-        # PyYAML follows YAML 1.1 and reads 1e-4 as text; DVC, with YAML 1.2, as a number.
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = float(value)
-            if number == number and abs(number) != float("inf"):
-                return number
-    elif kind is str and isinstance(value, str | int):
-        return str(value)
-    raise ValueError
-
-
-def _build(kind: Any, content: Any, path: str) -> Any:
-    """Fill dataclass `kind` from a mapping; `path` is the dotted name of the mapping."""
-    if not isinstance(content, dict):
-        raise UserError(f"params.yaml: {path or 'the file'} must be a mapping of keys to values, found {content!r}.")
-    kinds = typing.get_type_hints(kind)
-    fields = {item.name: item for item in dataclasses.fields(kind)}
-    prefix = f"{path}." if path else ""
-    for key in content:
-        if key not in fields:
-            close = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {prefix}{close[0]}?" if close else f"known keys: {', '.join(fields)}."
-            raise UserError(f"params.yaml: unknown key {prefix}{key}; {hint}")
-    values = {}
-    for name, item in fields.items():
-        if name not in content:
-            raise UserError(
-                f"params.yaml: {prefix}{name} is missing; add it (`git diff params.yaml` shows what changed)."
-            )
-        if dataclasses.is_dataclass(kinds[name]):
-            values[name] = _build(kinds[name], content[name], prefix + name)
-            continue
-        expected = _describe(kinds[name], item.metadata)
-        try:
-            value = _convert(content[name], kinds[name])
-        except (ValueError, OverflowError):  # the second: a whole number beyond the range of float
-            close = difflib.get_close_matches(str(content[name]), expected.split(" | "), n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise UserError(f"params.yaml: {prefix}{name} is {content[name]!r}; expected {expected}.{hint}") from None
-        if isinstance(value, int | float) and not isinstance(value, bool) and "low" in item.metadata:
-            low, high = item.metadata["low"], item.metadata["high"]
-            if value < low or value > high or (value == high and item.metadata["open_high"]):
-                raise UserError(f"params.yaml: {prefix}{name} is {value}; expected {expected}.")
-        values[name] = value
-    return kind(**values)
+def _explain(content: Any, error: ValidationError) -> str:
+    """The first problem, an unknown key before all others: the key that was meant is then missing as well."""
+    problems = error.errors(include_url=False)
+    unknown = ("extra_forbidden", "invalid_key")
+    first = min(problems, key=lambda problem: problem["type"] not in unknown)
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    path: list[str] = []
+    section: Any = Params
+    for name in first["loc"]:  # below a leaf follow the alternatives of its type
+        path.append(str(name))
+        content = content.get(name) if isinstance(content, dict) else None
+        if name not in section.model_fields or not hasattr(section.model_fields[name].annotation, "model_fields"):
+            break
+        section = section.model_fields[name].annotation
+    key = ".".join(path)
+    if first["type"] in unknown:
+        close = difflib.get_close_matches(path[-1], section.model_fields, n=1)
+        known = ", ".join(section.model_fields)
+        return f"unknown key {key}; " + (
+            f"did you mean {'.'.join([*path[:-1], *close])}?" if close else f"known keys: {known}."
+        )
+    if first["type"] == "missing":
+        return f"{key} is missing; add it (`git diff params.yaml` shows what changed)."
+    if first["type"] == "model_type":
+        return f"{key or 'the file'} must be a mapping of keys to values, found {content!r}."
+    same = [problem["msg"] for problem in problems if problem["loc"][: len(path)] == first["loc"][: len(path)]]
+    expected = " or ".join(text.removeprefix("Input should be ") for text in same)
+    expected = expected.replace("a valid boolean", "true or false").replace("a valid integer", "a whole number")
+    close = difflib.get_close_matches(str(content), re.findall("'(.*?)'", expected), n=1)
+    return f"{key} is {content!r}; it should be {expected}." + (f" Did you mean {close[0]}?" if close else "")
 
 
 def parse_params(content: Any) -> Params:
     """Check a mapping as read from params.yaml. Raises UserError."""
-    params = typing.cast(Params, _build(Params, content, ""))
-    train = params.train
-    if train.average_epochs and train.early_stopping:
-        raise UserError(
-            "params.yaml: train.average_epochs keeps the mean of the last epochs, so train.early_stopping has "
-            "nothing to choose. Set one of the two to 0."
-        )
-    if train.monitor == "last" and (train.early_stopping or train.schedule == "plateau"):
-        raise UserError(
-            "params.yaml: train.monitor=last keeps the last epoch, so there is nothing for train.early_stopping or "
-            "train.schedule=plateau to wait for. Set train.monitor to val_accuracy or val_loss, or these two to 0 and "
-            "constant or cosine."
-        )
-    return params
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"params.yaml: {_explain(content, error)}") from None
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

@@ -20,7 +20,7 @@ Mount = Callable[[str, str], None]
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
 # Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
-LONGEST = ("network", "teammate", "remote", "kill", "end_to_end", "realtime_program", "tracking", "bad_input")
+LONGEST = ("network", "teammate", "push_pull", "kill", "end_to_end", "realtime_program", "tracking", "bad_input")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,7 +28,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,18 +125,20 @@ class DriveEmulator:
         self.page_size = 1000  # the most that Drive puts on one page
         self.patience = 1.0  # seconds to wait for a request's body before hanging up; Google's are not known
         self.read_only = False
+        self.contributor = False  # may add to the Shared Drive, but remove nothing
         self.shared_with_service: set[str] = set()  # ids of a user's folders
         self.token_error: tuple[int, str, str] | None = None  # status, code, description
         self.access_tokens: dict[str, str] = {}  # token -> who
         self.refresh_tokens = {"refresh-1"}
-        self.codes: set[str] = set()  # authorization codes given out
+        self.codes: dict[str, str] = {}  # authorization codes given out, and the challenge of PKCE
         self.consent: Literal["grant", "deny", "blocked"] = "grant"
         self.folder, self.shared_folder = FOLDER_ID, "1shared-folder"
         self.items[self.folder] = Item(self.folder, "team data", "root", FOLDER, None)
         self.items[self.shared_folder] = Item(self.shared_folder, "team data", SHARED_DRIVE, FOLDER, SHARED_DRIVE)
         self._files = tempfile.TemporaryDirectory()
-        self._tls = _server_context(Path(self._files.name))
-        self._service_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._tls, authority = _server_context()
+        Path(self._files.name, "ca.pem").write_bytes(authority)
+        self._service_key = _rsa_key("service account")
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -270,7 +272,13 @@ class DriveEmulator:
 
     def is_shared_with_service(self, item: Item) -> bool:
         """A user's folder that was shared with the service account's address; what the account made is its own."""
-        return bool(self.shared_with_service & {item.id, item.parent})
+        parent = self.items.get(item.parent)
+        return item.id in self.shared_with_service or (parent is not None and self.is_shared_with_service(parent))
+
+    def capabilities(self, folder: Item) -> dict[str, bool]:
+        """What the caller may do in that folder; that of removing is said in Shared Drives only."""
+        removing = {"canTrashChildren": not (self.read_only or self.contributor)} if folder.drive_id else {}
+        return {"canAddChildren": not self.read_only, **removing}
 
     def add_child(self, title: str, parent_id: str, mime_type: str, who: str, content: bytes = b"") -> Item:
         """Files of one title in one folder are allowed, as in Drive."""
@@ -335,8 +343,11 @@ class DriveEmulator:
             return {"access_token": self.new_access_token(USER), "expires_in": 3599, "token_type": "Bearer"}
         if kind == "authorization_code" and form["code"] in self.codes:
             with self.lock:
-                self.codes.remove(form["code"])
+                challenge = self.codes.pop(form["code"])
                 self.refresh_tokens.add("refresh-2")
+            verifier = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+            if challenge != base64.urlsafe_b64encode(verifier).decode().rstrip("="):
+                raise DriveError(400, "invalid_grant", "Invalid code verifier.")
             return {
                 "access_token": self.new_access_token(USER),
                 "refresh_token": "refresh-2",
@@ -484,7 +495,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if method == "GET" and parameters.get("alt") == "media":
             self._send_content(item, fault)
         elif method == "GET":
-            self._send(200, describe(item))
+            self._send(200, describe(item) | ({"capabilities": drive.capabilities(item)} if item.is_folder else {}))
+        elif drive.contributor:
+            raise DriveError(403, "insufficientFilePermissions", "The user does not have sufficient permissions.")
         elif match[2]:
             item.trashed = True
             self._send(200, describe(item))
@@ -560,14 +573,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if drive.consent == "blocked":
             self._send(200, {"page": "This app is blocked"})
             return
+        answer = {"state": parameters["state"], "error": "access_denied"}
         if drive.consent == "grant":
-            code = secrets.token_hex(4)
+            answer = {"state": parameters["state"], "code": secrets.token_hex(4)}
+            assert parameters["code_challenge_method"] == "S256"
             with drive.lock:
-                drive.codes.add(code)
-            query = f"code={code}"
-        else:
-            query = "error=access_denied"
-        self._send(302, None, {"Location": f"{parameters['redirect_uri']}?{query}"})
+                drive.codes[answer["code"]] = parameters["code_challenge"]
+        self._send(302, None, {"Location": f"{parameters['redirect_uri']}?{urllib.parse.urlencode(answer)}"})
 
     def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
         self._log(status)
@@ -615,9 +627,15 @@ class _Writer:
         self.closed = True
 
 
-def _server_context(folder: Path) -> ssl.SSLContext:
-    """A throw-away authority in `folder/ca.pem` and a certificate of its for Google's hosts."""
-    authority_key, server_key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+@cache  # making keys takes longer than most tests
+def _rsa_key(owner: str) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def _server_context() -> tuple[ssl.SSLContext, bytes]:
+    """A certificate for Google's hosts, and that of the throw-away authority that has signed it."""
+    authority_key, server_key = _rsa_key("authority"), _rsa_key("server")
     authority = (
         _certificate("emulator authority", authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -629,14 +647,13 @@ def _server_context(folder: Path) -> ssl.SSLContext:
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    (folder / "ca.pem").write_bytes(authority.public_bytes(pem))
-    (folder / "server.pem").write_bytes(
-        server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + server.public_bytes(pem)
-    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return context
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        file.write(server.public_bytes(pem))
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context, authority.public_bytes(pem)
 
 
 def _certificate(name: str, key: rsa.RSAPrivateKey) -> x509.CertificateBuilder:

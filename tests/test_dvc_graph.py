@@ -14,7 +14,7 @@ from tests.import_graph import UNLISTED, direct_imports, rewritten
 TEXT = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
 STAGES: dict[str, dict] = yaml.safe_load(TEXT)["stages"]
 DESIGN = ["ingest_fer2013", "ingest_expw", "crop", "split", "undersample", "smote", "train", "export", "evaluate"]
-SECTIONS = set(getattr(Params, "model_fields", None) or Params.__dataclass_fields__) - {"dataset"}
+SECTIONS = set(Params.model_fields) - {"dataset"}
 
 
 def _paths(stage: str, *kinds: str) -> list[str]:

@@ -1,6 +1,5 @@
 """Networks, augmentation, training: pinned sizes, two phases that really differ, resuming without a gap."""
 
-import dataclasses
 import itertools
 import json
 import os
@@ -56,7 +55,7 @@ def _params(**changes: object) -> TrainParams:
     """The committed parameters, made short and plain: one epoch of the small cnn."""
     short = {"backbone": "cnn", "epochs": 1, "frozen_epochs": 1, "batch_size": 16, "learning_rate": 0.01}
     base = {**short, "teacher_epochs": 0, "average_epochs": 0, "mixup": 0.0, "class_weights": "none"}
-    return dataclasses.replace(load_params(ROOT / "params.yaml").train, **{**base, **changes})  # type: ignore[arg-type]
+    return load_params(ROOT / "params.yaml").train.model_copy(update={**base, **changes})
 
 
 def _sets() -> tuple[FaceSet, FaceSet]:
@@ -94,7 +93,7 @@ def test_preprocessing_matches_keras_applications() -> None:
 
 def test_augmentation_is_off_outside_training_and_when_all_is_zero() -> None:
     faces = random_faces(4).images.astype(np.float32)[..., None]
-    strong = dataclasses.replace(_params().augmentation, erasing=1.0)
+    strong = _params().augmentation.model_copy(update={"erasing": 1.0})
     np.testing.assert_array_equal(FaceAugmentation(strong, 1)(faces, training=False), faces)
     np.testing.assert_allclose(FaceAugmentation(OFF, 1)(faces, training=True), faces, atol=1e-3)
 
@@ -128,7 +127,7 @@ def test_augmentation_and_view_share_one_resampling() -> None:
 )
 def test_each_augmentation_changes_faces_and_keeps_their_range(name: str, value: float) -> None:
     faces = random_faces(4).images.astype(np.float32)[..., None]
-    params = dataclasses.replace(OFF, **{name: value})  # type: ignore[arg-type]
+    params = OFF.model_copy(update={name: value})
     changed = np.asarray(FaceAugmentation(params, 1)(faces, training=True))
     assert changed.shape == faces.shape
     assert (np.abs(changed - faces).max((1, 2, 3)) > 1).mean() > 0.3
@@ -138,7 +137,7 @@ def test_each_augmentation_changes_faces_and_keeps_their_range(name: str, value:
 
 def test_flip_mirrors_about_half_of_the_faces_exactly() -> None:
     faces = random_faces(20).images.astype(np.float32)[..., None]
-    flipped = np.asarray(FaceAugmentation(dataclasses.replace(OFF, flip=True), 1)(faces, training=True))
+    flipped = np.asarray(FaceAugmentation(OFF.model_copy(update={"flip": True}), 1)(faces, training=True))
     same = np.abs(flipped - faces).max((1, 2, 3)) < 0.01
     mirrored = np.abs(flipped - faces[:, :, ::-1]).max((1, 2, 3)) < 0.01
     assert (same | mirrored).all()
@@ -173,7 +172,7 @@ def test_phase_one_freezes_the_backbone_and_phase_two_moves_it(tmp_path: Path) -
     base = _params(backbone="mobilenetv2", input_size=32, weights="none")
     start = TrainingRun(base, 48, tmp_path / "none", Tracker({}))
     write_weights(start.network, tmp_path / "start.npz")
-    params = dataclasses.replace(base, weights=str(tmp_path / "start.npz"))
+    params = base.model_copy(update={"weights": str(tmp_path / "start.npz")})
     run = TrainingRun(params, 48, tmp_path / "state", Tracker({}))
     assert [phase.name for phase in run.phases] == ["frozen", "fine-tune"]
     backbone, logits = run.network.get_layer("backbone"), run.network.get_layer("logits")
@@ -215,9 +214,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_failed_imagenet_download_says_what_to_do(tmp_path: Path) -> None:
     code = (
-        "import dataclasses; from src.network.model import *; from src.network.weights import *;"
+        "from src.network.model import *; from src.network.weights import *;"
         "from src.params import load_params;"
-        "p = dataclasses.replace(load_params().train, backbone='mobilenetv2'); s = resolve_spec(p, 48);"
+        "p = load_params().train.model_copy(update=dict(backbone='mobilenetv2')); s = resolve_spec(p, 48);"
         "load_initial_weights(build_network(s), s, resolve_weights(p))"
     )
     closed = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
@@ -232,7 +231,7 @@ def test_same_seed_same_weights_and_history(tmp_path: Path) -> None:
     train, validation = _sets()
     params = _params(epochs=2, mixup=0.2)
     first, second, third = (
-        train_network(train, validation, dataclasses.replace(params, seed=seed), tmp_path / str(index), Tracker({}))
+        train_network(train, validation, params.model_copy(update={"seed": seed}), tmp_path / str(index), Tracker({}))
         for index, seed in enumerate((1, 1, 2))
     )
     assert first.history == second.history != third.history
@@ -243,7 +242,7 @@ def test_same_seed_same_weights_and_history(tmp_path: Path) -> None:
 
 
 _KILLED = """
-import sys, dataclasses
+import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.test_network import _params, _sets
@@ -300,7 +299,7 @@ def test_a_student_learns_from_labels_and_teacher(tmp_path: Path) -> None:
     reached = load_state(tmp_path)
     assert reached is not None
     np.testing.assert_array_equal(reached.soft_targets[0], answers)
-    batches = FaceBatches(train, dataclasses.replace(params, teacher_weight=0.25), (1,), answers)
+    batches = FaceBatches(train, params.model_copy(update={"teacher_weight": 0.25}), (1,), answers)
     rows = np.sort(np.random.default_rng((1,)).permutation(len(train))[: params.batch_size])
     expected = 0.75 * np.eye(7)[train.targets[rows]] + 0.25 * answers[rows]
     np.testing.assert_allclose(batches[0][1], expected, rtol=1e-5)
@@ -341,7 +340,7 @@ def test_what_a_state_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     params = _params(weights=str(weights))
 
     def key(**changes: Any) -> str:
-        return training_keys((str(train),), dataclasses.replace(params, **changes)).training
+        return training_keys((str(train),), params.model_copy(update=changes)).training
 
     keys = [key()]
     assert key() == keys[0]
@@ -363,7 +362,7 @@ def test_a_teacher_is_trained_once_for_all_its_students(tmp_path: Path) -> None:
     params = _params(teacher_epochs=1, epochs=1)
 
     def keys(**changes: Any) -> TrainingKeys:
-        return training_keys((), dataclasses.replace(params, **changes))
+        return training_keys((), params.model_copy(update=changes))
 
     assert keys(epochs=2).teacher == keys().teacher != keys(mixup=0.9).teacher
     reports = []

@@ -10,35 +10,50 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import numpy as np
 import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2
+from wandb.sdk.lib import wbauth
 
+from src.network.wandb_log import Tracker
 from tests.conftest import ROOT
 from tests.wandb_server import WandbServer
 
-CODE = """
-import numpy as np
-from src.network.wandb_log import Tracker
-tracker = Tracker({"train": {"epochs": 1}, "data": {"train": "0123"}}, run_id="a1b2")
-for batch in range(3):
-    tracker.on_train_batch_end(batch, {"loss": 1.0 + batch})
-tracker.log_epoch({"epoch": 1, "val_accuracy": 0.5, "learning_rate": 0.01})
-tracker.finish({"accuracy": 0.5}, np.array([0, 1, 3]), np.array([0, 3, 3]))
-print("trained")
-"""
+
+def train() -> None:
+    """What a training of one epoch of three batches reports."""
+    tracker = Tracker({"train": {"epochs": 1}, "data": {"train": "0123"}}, run_id="a1b2")
+    for batch in range(3):
+        tracker.on_train_batch_end(batch, {"loss": 1.0 + batch})
+    tracker.log_epoch({"epoch": 1, "val_accuracy": 0.5, "learning_rate": 0.01})
+    tracker.finish({"accuracy": 0.5}, np.array([0, 1, 3]), np.array([0, 3, 3]))
+    wandb.teardown()  # as at the end of a process
 
 
-def _run(folder: Path, stdin: int = subprocess.DEVNULL, **variables: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    return subprocess.run(
-        [sys.executable, "-c", CODE],
-        cwd=folder,
-        env={**clean, "PYTHONPATH": str(ROOT), "HOME": str(folder), **variables},
-        stdin=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Somebody without an account or a key, in an empty folder."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())  # building a font cache takes its time
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    yield
+    wbauth.unauthenticate_session(update_settings=False)
+    wandb.teardown()
+
+
+def train_in_process(stdin: int = subprocess.DEVNULL) -> str:
+    """The same in a process of its own, which must end; its stderr."""
+    code = "from tests.test_wandb_log import train; train(); print('trained')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, stdin=stdin, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().endswith("trained")
+    return result.stderr
 
 
 def read_offline_run(path: Path) -> Iterator[Any]:
@@ -71,15 +86,19 @@ def _history(records: list[Any]) -> dict[str, list[object]]:
     return history
 
 
-def test_offline_run_without_an_account(tmp_path: Path) -> None:
+def offline_runs(folder: Path) -> list[Path]:
+    return list((folder / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_offline_run_without_an_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read back: parameters, data hashes, Git revision, every batch, the epoch, learning rate, confusion matrix."""
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "init", "-q"], check=True)
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "one"], cwd=tmp_path, check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
-    result = _run(tmp_path, DVC_EXP_NAME="named-run")
-    assert result.returncode == 0, result.stderr
-    records = list(read_offline_run(next((tmp_path / "wandb").glob("offline-run-*/*.wandb"))))
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    monkeypatch.setenv("DVC_EXP_NAME", "named-run")
+    train()
+    records = list(read_offline_run(*offline_runs(tmp_path)))
     runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     assert (runs[0].run_id, runs[0].display_name) == ("a1b2", "named-run")
     config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
@@ -91,40 +110,28 @@ def test_offline_run_without_an_account(tmp_path: Path) -> None:
     assert history["epoch/val_accuracy"] == [0.5]
     assert history["epoch/learning_rate"] == [0.01]
     assert any("confusion" in key for key in history)
-    assert result.stdout.strip().endswith("trained")
 
 
-def test_disabled_writes_nothing(tmp_path: Path) -> None:
-    assert _run(tmp_path, WANDB_MODE="disabled").stdout.strip() == "trained"
+def test_disabled_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    train()
     assert not (tmp_path / "wandb").exists()
 
 
-def test_unreachable_server_does_not_stop_training(tmp_path: Path) -> None:
-    result = _run(tmp_path, WANDB_API_KEY="x" * 40, WANDB_BASE_URL="http://127.0.0.1:9")
-    assert result.returncode == 0
-    assert result.stdout.strip().endswith("trained")
-    assert "127.0.0.1:9 does not answer; this run is kept offline" in result.stderr
-    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
-
-
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> Iterator[WandbServer]:
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """Somebody who has a key for it."""
     server = WandbServer(**getattr(request, "param", {}))
+    for name, value in {"BASE_URL": server.address, "API_KEY": "x" * 40, "FINISH_TIMEOUT": "3"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
     yield server
     server.close()
 
 
-def _run_online(folder: Path, server: WandbServer, key: str = "x" * 40) -> subprocess.CompletedProcess[str]:
-    variables = {"WANDB_API_KEY": key, "WANDB_BASE_URL": server.address, "WANDB_FINISH_TIMEOUT": "3"}
-    result = _run(folder, subprocess.DEVNULL, DVC_EXP_NAME="named-run", **variables)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip().endswith("trained")
-    return result
-
-
-def test_online_with_a_key(tmp_path: Path, server: WandbServer) -> None:
+def test_online_with_a_key(tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run arrives: name, parameters and data hashes, every batch and epoch, the confusion matrix, the summary."""
-    _run_online(tmp_path, server)
+    monkeypatch.setenv("DVC_EXP_NAME", "named-run")
+    train()
     (created,) = [json.loads(body) for _, body in server.requests if "named-run" in body and "UpsertBucket" in body][:1]
     config = json.loads(created["variables"]["config"])
     assert (created["variables"]["name"], created["variables"]["displayName"]) == ("a1b2", "named-run")
@@ -139,6 +146,7 @@ def test_online_with_a_key(tmp_path: Path, server: WandbServer) -> None:
     sent = " ".join(body for _, body in server.requests)
     for unasked in ("tensorflow==", sys.executable, str(tmp_path)):  # packages, paths
         assert unasked not in sent
+    assert "/upload/media/images" not in " ".join(path for path, _ in server.requests), "faces are personal data"
 
 
 def _history_rows(server: WandbServer) -> Iterator[str]:
@@ -147,17 +155,22 @@ def _history_rows(server: WandbServer) -> Iterator[str]:
             yield from json.loads(body).get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
 
 
-@pytest.mark.parametrize("server", [{"silent": True}], indirect=True)
-def test_server_that_never_answers_does_not_stop_training(tmp_path: Path, server: WandbServer) -> None:
-    assert "does not answer; this run is kept offline" in _run_online(tmp_path, server).stderr
-    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+@pytest.mark.parametrize("server", [{}, {"silent": True}], indirect=True, ids=["unreachable", "silent"])
+def test_server_that_does_not_answer(tmp_path: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
+    """The run is kept offline at once, and the message says how to send it."""
+    if not server.silent:
+        server.close()
+    train()
+    message = f"{server.address} does not answer; this run is kept offline, `wandb sync {tmp_path}/wandb/*run-*-a1b2`"
+    assert message in capfd.readouterr().err
+    assert len(offline_runs(tmp_path)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", [{"lose_after": 4}, {"lose_after": 6}], indirect=True, ids=["early", "later"])
-def test_network_lost_in_the_middle_does_not_hold_up_training(tmp_path: Path, server: WandbServer) -> None:
-    """What was logged is on disk, and the message says how to send it."""
-    result = _run_online(tmp_path, server)
-    assert "`wandb sync wandb/run-*-a1b2` sends it" in result.stderr
+def test_network_lost_in_the_middle(tmp_path: Path, server: WandbServer) -> None:
+    """The training ends; what was logged is on disk, and the message says how to send it."""
+    assert f"`wandb sync {tmp_path}/wandb/*run-*-a1b2` sends it" in train_in_process()
     (file,) = (tmp_path / "wandb").glob("run-*-a1b2/*.wandb")
     records = list(read_offline_run(file))
     history = _history(records)
@@ -168,39 +181,59 @@ def test_network_lost_in_the_middle_does_not_hold_up_training(tmp_path: Path, se
 
 
 @pytest.mark.parametrize("folder", [".dvc/tmp/exps/standalone/tmpa1b2", ".dvc/tmp/exps/tmpa1b2"])
-def test_an_experiment_in_a_copy_of_the_project_keeps_its_run_in_the_project(tmp_path: Path, folder: str) -> None:
+def test_an_experiment_in_a_copy_of_the_project_keeps_its_run_in_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
     """DVC removes the copy at the end of the experiment."""
     copy = tmp_path / folder
     copy.mkdir(parents=True)
-    assert _run(copy).returncode == 0
-    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    monkeypatch.chdir(copy)
+    train()
+    assert len(offline_runs(tmp_path)) == 1
     assert not (copy / "wandb").exists()
 
 
-def test_online_without_a_key_asks_nobody(tmp_path: Path, server: WandbServer) -> None:
+@pytest.mark.slow
+def test_without_a_key_nobody_is_asked(tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a terminal, where wandb itself asks for a key and waits."""
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("WANDB_MODE", "online")
     terminal, ours = pty.openpty()
     try:
-        result = _run(tmp_path, stdin=ours, WANDB_MODE="online", WANDB_BASE_URL=server.address)
+        assert f"no API key for {server.address}" in train_in_process(stdin=ours)
     finally:
         os.close(terminal)
         os.close(ours)
-    assert result.stdout.strip().endswith("trained")
-    assert f"no API key for {server.address}" in result.stderr
-    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    assert len(offline_runs(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("found", [True, False], ids=["this server", "another"])
-def test_key_of_wandb_login(tmp_path: Path, server: WandbServer, found: bool) -> None:
+def test_key_of_wandb_login(tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, found: bool) -> None:
     """In ~/.netrc, for each server its own."""
+    monkeypatch.delenv("WANDB_API_KEY")
     host = server.address.removeprefix("http://") if found else "api.wandb.ai"
     (tmp_path / ".netrc").write_text(f"machine {host}\n  login user\n  password {'x' * 40}\n")
     (tmp_path / ".netrc").chmod(0o600)
-    result = _run(tmp_path, WANDB_BASE_URL=server.address, WANDB_FINISH_TIMEOUT="3")
-    assert result.stdout.strip().endswith("trained")
+    train()
+    assert len(offline_runs(tmp_path)) == (0 if found else 1)
     assert bool(list((tmp_path / "wandb").glob("run-*/*.wandb"))) == found
 
 
-def test_malformed_key_is_kept_offline(tmp_path: Path, server: WandbServer) -> None:
-    assert "this run is kept offline" in _run_online(tmp_path, server, key="short").stderr
-    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+def test_malformed_key(
+    tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    train()
+    assert "this run is kept offline" in capfd.readouterr().err
+    assert len(offline_runs(tmp_path)) == 1
+
+
+def test_what_wandb_raises_does_not_stop_a_training(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no room for a run")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    train()
+    assert "wandb is off for this run: no room for a run" in capfd.readouterr().err

@@ -16,7 +16,7 @@ class WandbServer:
     def __init__(self, silent: bool = False, lose_after: int | None = None) -> None:
         self.requests: list[tuple[str, str]] = []  # path, body
         self._closing = threading.Event()
-        self._silent, self._lose_after = silent, lose_after
+        self.silent, self._lose_after = silent, lose_after
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -66,7 +66,7 @@ class WandbServer:
             def _reply(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0))).decode(errors="replace")
                 lost = outer._lose_after is not None and len(outer.requests) >= outer._lose_after
-                if outer._silent or lost:
+                if outer.silent or lost:
                     outer._closing.wait()
                     return
                 outer.requests.append((self.path, body))

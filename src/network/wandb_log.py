@@ -1,164 +1,97 @@
 """Send parameters, batch and epoch metrics and the confusion matrix to Weights & Biases.
 
-Online when an API key is there and the server answers, offline otherwise (`wandb sync wandb/offline-run-*` in the
-project sends it later), off with WANDB_MODE=disabled. Never prompts, and never fails a training: tracking that breaks
-is reported once and dropped. What wandb adds by itself (host, user, packages, console) is switched off. wandb's own
-Keras callback imports TensorFlow; this one only needs Keras.
+Online when there is an API key and the server answers, offline otherwise (`wandb sync wandb/offline-run-*` in the
+project sends it later), off with WANDB_MODE=disabled. Never prompts and never stops a training: what breaks is
+reported once and dropped. What wandb adds by itself (host, user, packages, console) is switched off. wandb's own
+Keras callback imports TensorFlow; this one needs Keras only.
 
-DVC and wandb point at each other: the run is named after the DVC experiment and its config holds the Git revision and
-hashes of the data; its id is the key under which DVC's metrics/train.json records the training (`run`).
+DVC and wandb point at each other: the run is named after the DVC experiment, and its config holds the Git revision
+and hashes of the data; its id is the key under which DVC's metrics/details/train.json records the training (`run`).
 """
 
 import contextlib
-import http.client
-import netrc
 import os
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import psutil
+import requests
 
 from src.expressions import EXPRESSIONS
 from src.network.state import project_root
 
-_SERVER = "https://api.wandb.ai"
 _ANSWER_S = 3.0  # a server that takes longer to answer would delay the training
-_FINISH_S = 60.0  # how long the end of a training may wait for uploads
-_GRACE_S = 5.0  # and then for wandb to notice
-_FLUSH_S = 20.0  # wandb's service holds back what it writes to disk for up to 15 s (measured with 0.31)
+_FINISH_S = 60.0  # how long the end of a training may wait for uploads; WANDB_FINISH_TIMEOUT replaces it
+_FLUSH_S = 20.0  # but at least so long: wandb's service writes to disk up to 15 s late (measured with 0.31)
 
 
-def _has_api_key(server: str) -> bool:
-    """Whether the environment, or the file that `wandb login` writes, has a key for this server."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+def _git_revision() -> str:
+    """The commit that is checked out, or "" outside a repository."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return ""
+
+
+def _start(config: dict[str, Any], run_id: str | None) -> Any:
+    """A run, offline where it cannot be online. Raises what wandb raises where neither is possible."""
+    os.environ.setdefault("OTEL_SDK_DISABLED", "true")  # measures of wandb's own client, which it would send as well
+    import wandb
+    from wandb.sdk.lib import wbauth
+
+    def start(mode: Literal["online", "offline"]) -> Any:
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "facial-expressions"),
+            name=os.environ.get("DVC_EXP_NAME") or None,
+            mode=mode,
+            # DVC removes the copy of the project that an experiment may run in.
+            dir=os.environ.get("WANDB_DIR") or project_root(Path.cwd()),
+            id=run_id,
+            resume="allow" if run_id else None,
+            config={**config, "git_revision": _git_revision()},
+            settings=wandb.Settings(
+                init_timeout=20,
+                finish_timeout=0,  # `Tracker.finish` has its own limit, which holds for more
+                console="off",
+                disable_git=True,  # it would send the remote's address and uncommitted changes; the commit is in config
+                disable_code=True,
+                x_disable_machine_info=True,
+                x_disable_meta=True,
+                x_save_requirements=False,
+            ),
+        )
+        run.define_metric("epoch/*", step_metric="epoch/epoch")
+        return run
+
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    if settings.mode != "online":
+        return start("offline")
     try:
-        return netrc.netrc(path).authenticators(urllib.parse.urlsplit(server).netloc) is not None
-    except (OSError, ValueError, netrc.NetrcParseError):
-        return False
-
-
-def _folder() -> Path:
-    """Where runs are kept: DVC removes the copy of the project that an experiment may run in."""
-    return Path(os.environ.get("WANDB_DIR") or project_root(Path.cwd()))
-
-
-def _how_to_send(runs: str) -> str:
-    folder = _folder()
-    return f"`wandb sync {runs if folder == Path.cwd() else folder / runs}`"
-
-
-def _answers(url: str) -> bool:
-    """Whether the server, or a proxy on the way to it, answers with anything at all."""
-    try:
-        urllib.request.urlopen(url, timeout=_ANSWER_S).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
-    return True
+        if not wbauth.authenticate_session(host=settings.base_url, source="the training", prompt=False):
+            raise LookupError(f"no API key for {settings.base_url} (`wandb login`, or WANDB_API_KEY)")
+        try:
+            requests.get(settings.base_url, timeout=_ANSWER_S, stream=True).close()
+        except requests.RequestException:
+            raise ConnectionError(f"{settings.base_url} does not answer") from None
+        return start("online")
+    except Exception as error:
+        run = start("offline")
+        print(f"wandb: {_reason(error)}; this run is kept offline, {_how_to_send(run)} sends it", file=sys.stderr)
+        return run
 
 
 def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _git_revision() -> str:
-    """The commit that is checked out, or "" outside a repository."""
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return result.stdout.strip() if result.returncode == 0 else ""
-
-
-def _finish_seconds() -> float:
-    try:
-        return float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_S))
-    except ValueError:
-        return _FINISH_S
-
-
-def _start(config: dict[str, Any], run_id: str | None, mode: Any) -> Any:
-    os.environ.setdefault("OTEL_SDK_DISABLED", "true")  # measures of wandb's own client, which it would send as well
-    import wandb
-
-    run = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", "facial-expressions"),
-        name=os.environ.get("DVC_EXP_NAME") or None,
-        mode=mode,
-        dir=_folder(),
-        id=run_id,
-        resume="allow" if run_id else None,
-        config={**config, "git_revision": _git_revision()},
-        settings=wandb.Settings(
-            silent=True,
-            init_timeout=20,
-            finish_timeout=_finish_seconds(),  # without a limit it waits for ever
-            finish_timeout_raises=True,
-            console="off",
-            disable_git=True,  # it would send the remote's address and uncommitted changes; the commit is in config
-            disable_code=True,
-            x_disable_machine_info=True,
-            x_disable_meta=True,
-            x_save_requirements=False,
-        ),
-    )
-    run.define_metric("epoch/*", step_metric="epoch/epoch")
-    return run
-
-
-def _finish(run: Any, last: Callable[[], object]) -> None:
-    """Log the last things and close the run; return after `_finish_seconds`, or `_FLUSH_S`, whatever happens.
-
-    wandb's own limit holds neither for a table, which asks the server, nor for some uploads, so that its service may
-    have to be stopped from here. What was logged before is on disk by then.
-    """
-    import wandb
-
-    failures: list[BaseException] = []
-
-    def close() -> None:
-        try:
-            last()
-            run.finish()
-        except BaseException as error:
-            failures.append(error)
-
-    on_disk = time.monotonic() + _FLUSH_S
-    thread = threading.Thread(target=close, daemon=True)
-    thread.start()
-    thread.join(max(_finish_seconds() + _GRACE_S, _FLUSH_S))
-    stuck = thread.is_alive()
-    lost = stuck or any(isinstance(error, TimeoutError) for error in failures)
-    if lost:
-        time.sleep(max(0.0, on_disk - time.monotonic()))
-    if stuck:
-        for process in psutil.Process().children():
-            if "wandb-core" in process.name():
-                process.kill()
-        thread.join(_GRACE_S)
-        with contextlib.suppress(Exception):  # else it finds at the end of this process that its service has gone
-            wandb.teardown()
-    if lost:
-        print(
-            "wandb: the server has stopped answering and lacks a part of this run: "
-            f"{_how_to_send(f'wandb/run-*-{run.id}')} sends it",
-            file=sys.stderr,
-        )
-    elif failures:
-        raise failures[0]
+def _how_to_send(run: Any) -> str:
+    return f"`wandb sync {Path(run.settings.sync_dir).parent}/*run-*-{run.id}`"
 
 
 class Tracker(keras.callbacks.Callback):
@@ -173,29 +106,11 @@ class Tracker(keras.callbacks.Callback):
         self.step = 0
         self._run: Any = None
         self._broken = False
-        server = os.environ.get("WANDB_BASE_URL") or _SERVER
-        has_key = _has_api_key(server)
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
-        if mode == "disabled":
-            return
-        kept = f"this run is kept offline, {_how_to_send('wandb/offline-run-*')} sends it"
-        if mode == "online" and not has_key:  # wandb would ask for one, and wait
-            print(f"wandb: no API key for {server} (`wandb login`, or WANDB_API_KEY); {kept}", file=sys.stderr)
-            mode = "offline"
-        if mode == "online" and not _answers(server):
-            print(f"wandb: {server} does not answer; {kept}", file=sys.stderr)
-            mode = "offline"
-        if mode == "online":
+        if os.environ.get("WANDB_MODE") != "disabled":
             try:
-                self._run = _start(config, run_id, mode)
-                return
+                self._run = _start(config, run_id)
             except Exception as error:
-                print(f"wandb: {_reason(error)}; {kept}", file=sys.stderr)
-                mode = "offline"
-        try:
-            self._run = _start(config, run_id, mode)
-        except Exception as error:
-            print(f"wandb is off for this run: {_reason(error)}", file=sys.stderr)
+                print(f"wandb is off for this run: {_reason(error)}", file=sys.stderr)
 
     def _safely(self, send: Callable[[Any], object]) -> None:
         """Tracking is a convenience: whatever it raises, training goes on, and nothing more is sent."""
@@ -204,8 +119,9 @@ class Tracker(keras.callbacks.Callback):
         try:
             send(self._run)
         except Exception as error:
+            if not self._broken:
+                print(f"wandb: {_reason(error)}; nothing more of this run is logged", file=sys.stderr)
             self._broken = True
-            print(f"wandb: {_reason(error)}; nothing more of this run is logged", file=sys.stderr)
 
     def log(self, values: dict[str, Any]) -> None:
         """Send values under the current batch number."""
@@ -221,33 +137,43 @@ class Tracker(keras.callbacks.Callback):
 
     def log_sheet(self, sheet: Any) -> None:
         """Send one picture, uint8 `(H, W, 3)` BGR."""
+        import wandb
 
-        def send(run: Any) -> None:
-            import wandb
-
-            run.log({"faces": wandb.Image(sheet[:, :, ::-1])}, step=self.step)
-
-        self._safely(send)
+        self._safely(lambda run: run.log({"faces": wandb.Image(sheet[:, :, ::-1])}, step=self.step))
 
     def finish(self, summary: dict[str, Any], targets: np.ndarray, predicted: np.ndarray) -> None:
         """Write the final figures and the confusion matrix of the validation faces, and close the run.
 
-        targets, predicted: class indices `(N,)`.
+        targets, predicted: class indices `(N,)`. Returns after `_FINISH_S` at the latest, whatever the network does.
         """
+        if self._run is None:
+            return
+        import wandb
 
-        def log_confusion() -> None:
-            import wandb
+        confusion = {"y_true": targets.tolist(), "preds": predicted.tolist(), "class_names": list(EXPRESSIONS)}
 
-            table = wandb.plot.confusion_matrix(
-                y_true=targets.tolist(),
-                preds=predicted.tolist(),
-                class_names=list(EXPRESSIONS),
-                title="Confusion matrix (validation)",
-            )
-            self.log({"confusion": table})
+        def close(run: Any) -> None:
+            try:  # a table asks the server, and waits for it
+                table = wandb.plot.confusion_matrix(**confusion, title="Confusion matrix (validation)")
+                run.log({"confusion": table}, step=self.step + 1)
+            finally:
+                run.finish()
 
         self._safely(lambda run: run.log({}, step=self.step, commit=True))  # else the last step waits for a next one
         self._safely(lambda run: run.summary.update(summary))
         self._broken = False  # what was logged before can still be sent
-        self.step += 1
-        self._safely(lambda run: _finish(run, log_confusion))
+        limit = max(wandb.setup().settings.finish_timeout or _FINISH_S, _FLUSH_S)
+        closing = threading.Thread(target=self._safely, args=(close,), daemon=True)
+        closing.start()
+        closing.join(limit)
+        if not closing.is_alive():
+            return
+        self._broken = True
+        lost = "the server has stopped answering and lacks a part of this run"
+        print(f"wandb: {lost}: {_how_to_send(self._run)} sends it", file=sys.stderr)
+        for process in psutil.Process().children():
+            if "wandb-core" in process.name():
+                process.kill()  # else the end of this process waits for it
+        closing.join(_ANSWER_S)
+        with contextlib.suppress(Exception):
+            wandb.teardown()

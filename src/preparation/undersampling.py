@@ -1,7 +1,5 @@
 """Drop a fraction of the faces of frequent classes from train, at random and seeded."""
 
-import dataclasses
-
 import numpy as np
 from imblearn.under_sampling import RandomUnderSampler
 
@@ -17,7 +15,7 @@ def drop_fractions(params: UndersampleParams) -> dict[str, float]:
     """Fraction of each class that the policy drops; classes not named lose nothing."""
     if params.policy == "reference":
         return dict(REFERENCE_FRACTIONS)
-    return dataclasses.asdict(params.drop_fraction) if params.policy == "custom" else {}
+    return params.drop_fraction.model_dump() if params.policy == "custom" else {}
 
 
 def undersample(targets: np.ndarray, fractions: dict[str, float], seed: int) -> np.ndarray:

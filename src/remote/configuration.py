@@ -4,23 +4,15 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dvc.config import Config, ConfigError
-from dvc.exceptions import NotDvcRepoError
 
 from src.errors import UserError
-from src.remote.credentials import Credentials, OAuthClient, ServiceAccount
+from src.remote.credentials import KEY_FILE, Credentials, read_key
 
 # DVC does not create the folder that its remote names (`dvc push` ends with "Confirm ... exists"), so we do.
 STORE = "dvcstore"
-USE_SERVICE_ACCOUNT = "gdrive_use_service_account"
-SECRETS = (
-    "gdrive_client_id",
-    "gdrive_client_secret",
-    USE_SERVICE_ACCOUNT,
-    "gdrive_service_account_json_file_path",
-)
+CLIENT, USE_SERVICE_ACCOUNT = {"gdrive_client_id", "gdrive_client_secret"}, "gdrive_use_service_account"
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,15 @@ class Remote:
 
     folder: str
     store: str  # path of DVC's own folder in it
-    credentials: Credentials | None
+    settings: dict[str, str]
+
+    def credentials(self) -> Credentials | None:
+        """What an earlier run has saved. Raises UserError when the key file is not there any more."""
+        if self.settings.get(USE_SERVICE_ACCOUNT) and KEY_FILE in self.settings:
+            return read_key(Path(self.settings[KEY_FILE]))
+        if set(self.settings) >= CLIENT:
+            return Credentials("client", {key.removeprefix("gdrive_"): self.settings[key] for key in CLIENT})
+        return None
 
 
 def parse_folder(text: str) -> str:
@@ -47,67 +47,59 @@ def parse_folder(text: str) -> str:
 def open_config() -> Config:
     try:
         config = Config.from_cwd()
-        config.load()
-    except NotDvcRepoError:
-        raise UserError("this is no DVC project. Run this in the root of the project, where .dvc is.") from None
     except ConfigError as error:
         raise UserError(f"DVC cannot read its configuration: {error}. Mend .dvc/config or .dvc/config.local.") from None
+    if "repo" not in config.files:
+        raise UserError("this is no DVC project. Run this in the root of the project, where .dvc is.")
     return config
 
 
 def read_remote(config: Config, name: str) -> Remote | None:
     """The configured remote, or None. Raises UserError when that name belongs to another kind of remote."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, str] = {}
     for level in ("repo", "local"):
         settings.update(config.load_one(level)["remote"].get(name, {}))
+    if KEY_FILE in settings:  # DVC writes it relative to its folder
+        settings[KEY_FILE] = str(Path(config.files["local"]).parent / settings[KEY_FILE])
     url = str(settings.get("url", ""))
     if not url:
         return None
     match = re.fullmatch(r"gdrive://([^/]+)/?(.*?)/?", url)
     if not match:
         raise UserError(f"the DVC remote '{name}' is {url}, not on Google Drive. Give --name with another name.")
-    credentials: Credentials | None = None
-    path = settings.get("gdrive_service_account_json_file_path")
-    if settings.get(USE_SERVICE_ACCOUNT) and path:
-        credentials = ServiceAccount.from_file(Path(config.files["local"]).parent / path)
-    elif settings.get("gdrive_client_id") and settings.get("gdrive_client_secret"):
-        credentials = OAuthClient(settings["gdrive_client_id"], settings["gdrive_client_secret"])
-    return Remote(match[1], match[2], credentials)
+    return Remote(match[1], match[2], settings)
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True)
+def _would_be_committed(path: Path) -> bool:
+    """Whether `git add -A` takes it; outside a repository nothing is taken."""
+    return subprocess.run(["git", "check-ignore", "--quiet", str(path)], capture_output=True).returncode == 1
 
 
 def check_not_in_git(path: Path) -> None:
-    """Raise UserError for a secret that `git add -A` would commit."""
+    """Raise UserError for a secret that would be committed."""
     path = path.expanduser().resolve()
-    root = _git("rev-parse", "--show-toplevel")
-    if root.returncode or not path.is_relative_to(Path(root.stdout.strip()).resolve()):
-        return
-    if _git("check-ignore", "--quiet", str(path)).returncode:
+    if _would_be_committed(path):
         raise UserError(
             f"{path} is a secret inside the project, and Git does not ignore it: it would be committed. Move it out of "
             "the project, for example to ~/.config."
         )
 
 
-def write_remote(config: Config, name: str, url: str, credentials: Credentials, trash_only: bool = False) -> list[str]:
+def write_remote(config: Config, name: str, url: str, credentials: Credentials, trash_only: bool) -> list[str]:
     """Write what has changed, the secret part first; says what it has done, a line each."""
     local_file = Path(config.files["local"])
-    if _git("rev-parse", "--git-dir").returncode == 0 and _git("check-ignore", "-q", str(local_file)).returncode:
+    if _would_be_committed(local_file):
         raise UserError(
             f"Git does not ignore {local_file}, so your secrets could be committed. Add the line /config.local to "
             ".dvc/.gitignore and run this again."
         )
     lines = []
-    local = dict(config.load_one("local")["remote"].get(name, {}))
+    local, new = dict(config.load_one("local")["remote"].get(name, {})), credentials.settings()
     # What comes from the environment is not saved, so it takes no saved client's place.
-    replaced = (USE_SERVICE_ACCOUNT,) if credentials.from_environment else SECRETS
-    wanted = {key: value for key, value in local.items() if key not in replaced} | credentials.settings()
+    replaced = CLIENT | {KEY_FILE, USE_SERVICE_ACCOUNT} if (CLIENT | {KEY_FILE}) & set(new) else {USE_SERVICE_ACCOUNT}
+    wanted = {key: value for key, value in local.items() if key not in replaced} | new
     if wanted != local:
-        if not local_file.exists():
-            local_file.touch(mode=0o600)
+        local_file.touch(mode=0o600)
         local_file.chmod(0o600)
         # The secret part alone is no valid remote as long as .dvc/config has no url.
         with config.edit("local", validate=False) as content:
@@ -118,8 +110,7 @@ def write_remote(config: Config, name: str, url: str, credentials: Credentials, 
     if trash_only:
         shared["gdrive_trash_only"] = "true"  # only managers of a Shared Drive may delete for good
     repository = config.load_one("repo")
-    before = dict(repository["remote"].get(name, {}))
-    default = repository["core"].get("remote")
+    before, default = dict(repository["remote"].get(name, {})), repository["core"].get("remote")
     if before | shared != before or default is None:
         with config.edit("repo") as content:
             content["remote"][name] = before | shared

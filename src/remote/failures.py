@@ -6,15 +6,16 @@ import ssl
 from collections.abc import Iterator
 
 import httplib2
-from oauth2client.client import AccessTokenRefreshError
-from pydrive2.auth import AuthError
+from oauth2client.client import AccessTokenRefreshError, FlowExchangeError
 from pydrive2.files import ApiRequestError
 
 from src.errors import UserError
-from src.remote.credentials import HOW_TO_GET_A_CLIENT, Credentials, ServiceAccount, UserToken
+from src.remote.credentials import HOW_TO_GET_A_CLIENT, Credentials
 
 WAIT = "Wait a few minutes and run the same command again."
+AGAIN = "Remove the token file in ~/.cache/pydrive2fs and run this again"
 RATE_LIMITS = ("rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded")
+FULL = ("storageQuotaExceeded", "teamDriveFileLimitExceeded", "quotaExceeded")
 BAD_CLIENT = ("invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "admin_policy_enforced")
 
 
@@ -25,54 +26,55 @@ def explained(folder: str, credentials: Credentials) -> Iterator[None]:
         yield
     except ApiRequestError as error:
         raise UserError(_explain_answer(error, folder, credentials)) from error
-    except (AuthError, AccessTokenRefreshError) as error:
-        raise UserError(_explain_sign_in(error, credentials)) from error
+    except (FlowExchangeError, AccessTokenRefreshError) as error:
+        raise UserError(_explain_sign_in(str(error), credentials)) from error
+    except ssl.SSLError as error:
+        raise UserError(
+            f"the connection to Google is not trusted ({error.reason or error}). If a proxy of your organisation opens "
+            "connections, set HTTPLIB2_CA_CERTS to a file with its certificate."
+        ) from error
     except (httplib2.HttpLib2Error, OSError) as error:
-        message = _explain_network(error)
-        if message is None:
+        network = (httplib2.HttpLib2Error, ConnectionError, TimeoutError, socket.gaierror)
+        if not isinstance(error, network) and not type(error).__module__.startswith("socks"):
             raise
-        raise UserError(message) from error
+        raise UserError(
+            f"Google cannot be reached ({type(error).__name__}: {error}). Check the network; behind a proxy, set "
+            "HTTPS_PROXY, and then run the same command again."
+        ) from error
 
 
-def _explain_sign_in(error: Exception, credentials: Credentials) -> str:
-    text = str(error).removeprefix("Access token refresh failed: ").removeprefix("OAuth2 code exchange failed: ")
-    if any(code in text for code in BAD_CLIENT):
-        return f"Google does not accept this OAuth client ({text}). Check its id and secret. {HOW_TO_GET_A_CLIENT}"
-    if isinstance(credentials, ServiceAccount):
+def _explain_sign_in(said: str, credentials: Credentials) -> str:
+    if any(code in said for code in BAD_CLIENT):
+        return f"Google does not accept this OAuth client ({said}). Check its id and secret. {HOW_TO_GET_A_CLIENT}"
+    if credentials.kind == "key":
         return (
-            f"Google does not accept the key of {credentials.title} ({text}). The key was deleted, or the clock of "
+            f"Google does not accept the key of {credentials.who} ({said}). The key was deleted, or the clock of "
             "this machine is wrong. Make a new key: Google Cloud console > IAM & Admin > Service Accounts > Keys."
         )
-    if "invalid_grant" in text:
-        again = (
-            "then sign in on a machine with a browser and put the new token file into GDRIVE_CREDENTIALS_DATA."
-            if isinstance(credentials, UserToken)
-            else "then run the same command where a browser is, and sign in again."
-        )
+    if "invalid_grant" in said:
+        again = "sign in on a machine with a browser and use the new token file."
+        if credentials.kind == "client":
+            again = "run the same command where a browser is, and sign in again."
         return (
-            f"Google no longer accepts the saved sign-in ({text}). As long as the consent screen is in Testing mode a "
+            f"Google no longer accepts the saved sign-in ({said}). As long as the consent screen is in Testing mode a "
             "token lives 7 days; changing the password or removing the access ends it too. Publish the app (Google "
-            f"Cloud console > Google Auth Platform > Audience > Publish app), {again}"
+            f"Cloud console > Google Auth Platform > Audience > Publish app), then {again}"
         )
-    return f"Google did not sign you in ({text}). {WAIT}"
+    return f"Google did not sign you in ({said}). {WAIT}"
 
 
 def _explain_answer(error: ApiRequestError, folder: str, credentials: Credentials) -> str:
     status, reason = int(error.error.get("code", 0)), error.GetField("reason")
     said = f"HTTP {status}, {reason or error.error.get('message', 'no reason given')}"
-    who = credentials.email if isinstance(credentials, ServiceAccount) else "the account you signed in with"
+    who = credentials.who
     if status == 404:
         return (
             f"Google Drive has no folder {folder} that {who} can see. Open the folder in the browser, copy its "
-            f"address, and share the folder (or the Shared Drive) with {who} as Editor or Content manager."
+            f"address, and share the folder (or the Shared Drive) with {who}."
         )
-    if reason == "storageQuotaExceeded" and isinstance(credentials, ServiceAccount):
-        return (
-            f"a service account has no storage of its own and folder {folder} is not in a Shared Drive, so nothing "
-            f"can be written. Use a folder in a Shared Drive (Google Workspace) with {who} as Content manager, or "
-            "sign in as a person with --client-file."
-        )
-    if reason in ("storageQuotaExceeded", "teamDriveFileLimitExceeded", "quotaExceeded"):
+    if status == 429 or reason in RATE_LIMITS:
+        return f"Google Drive was asked too often ({said}). {WAIT}"
+    if reason in FULL:
         return (
             f"this Google Drive is full ({said}). Free some space (`dvc gc -c -a -T` removes what no branch or tag "
             "uses) or use another folder."
@@ -85,34 +87,13 @@ def _explain_answer(error: ApiRequestError, folder: str, credentials: Credential
     if reason == "insufficientPermissions":
         return (
             f"the sign-in does not include access to Drive ({said}): on the consent page the box for Google Drive was "
-            "not ticked. Remove the token file in ~/.cache/pydrive2fs, run this again and tick it."
+            f"not ticked. {AGAIN}, and tick it."
         )
-    if status == 429 or reason in RATE_LIMITS:
-        return f"Google Drive was asked too often ({said}). {WAIT}"
     if status == 403:
         return (
-            f"folder {folder} is there, but {who} may not write to it ({said}). Share it with {who} as Editor or, in a "
-            "Shared Drive, Content manager."
+            f"Google Drive does not allow this to {who} ({said}). Share the folder with it as Editor or, in a Shared "
+            "Drive, as Content manager."
         )
     if status == 401:
-        return (
-            f"Google does not accept the sign-in ({said}). Remove the token file in ~/.cache/pydrive2fs and run this "
-            "again."
-        )
+        return f"Google does not accept the sign-in ({said}). {AGAIN}."
     return f"Google Drive could not answer ({said}). {WAIT}"
-
-
-def _explain_network(error: Exception) -> str | None:
-    """None for an OSError that has nothing to do with the network."""
-    if isinstance(error, ssl.SSLError):
-        return (
-            f"the connection to Google is not trusted ({error.reason or error}). If a proxy of your organisation opens "
-            "connections, set HTTPLIB2_CA_CERTS to a file with its certificate."
-        )
-    network = (httplib2.HttpLib2Error, ConnectionError, TimeoutError, socket.gaierror)
-    if not isinstance(error, network) and not type(error).__module__.startswith("socks"):
-        return None
-    return (
-        f"Google cannot be reached ({type(error).__name__}: {error}). Check the network; behind a proxy, set "
-        "HTTPS_PROXY, and then run the same command again."
-    )
