@@ -7,7 +7,6 @@ come back to for a month is removed by the next training. A trained teacher stay
 student.
 """
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -90,7 +89,7 @@ def training_keys(inputs: tuple[str, ...], params: TrainParams) -> TrainingKeys:
     hashes = {
         directory: _hash([Path(directory, name) for name in ("images.npy", "labels.csv")]) for directory in inputs
     }
-    values = dataclasses.asdict(params)
+    values = params.model_dump()
     deps = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["deps"]
     weights, backend = Path(params.weights), keras.backend.backend()
     depends = {
