@@ -7,6 +7,10 @@ from src.errors import UserError
 _EXAMPLES = 5  # kept per reason
 
 
+class BadRow(Exception):
+    """A row cannot be used; the text is the reason under which it is counted."""
+
+
 class SkippedRows:
     """Counts by reason, in order of first appearance, and the first few examples of each."""
 
