@@ -122,8 +122,8 @@ def combine(raw: str | Path, interim: str | Path, settings: CropParams) -> tuple
         path = Path(interim, f"{name}.csv")
         if not path.is_file() and not path.with_suffix("").is_dir():
             raise UserError(
-                f"{path.with_suffix('')} (or {path.name}) is missing. Build it with `dvc repro ingest_{name}`, or fetch "
-                "it with `dvc pull`."
+                f"{path.with_suffix('')} (or {path.name}) is missing. Build it with `dvc repro ingest_{name}`, or "
+                "fetch it with `dvc pull`."
             )
         if path.is_file():
             table = read_box_table(path)
