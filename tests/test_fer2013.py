@@ -338,8 +338,7 @@ def test_votes_decide_and_travel_with_the_faces(tmp_path: Path, packed: bool) ->
     files = {"fer2013.csv": PLAIN, "votes/fer2013new.csv": votes_csv(CHANGES)}
     faces, report = read(tmp_path, {"all.zip": zip_bytes(files)} if packed else files, labels="ferplus")
     labels = faces.labels
-    # row 0: angry, most say sad; row 1: disgust, tied with sad; row 2: fear, no expression named; row 3: a tie without
-    # FER2013's own label would go to the first in class order, here it is one of the tied (happy)
+    # Most say sad; tied with sad, so FER2013's own; nobody names one of the seven; tied with neutral.
     assert list(labels["expression"][:4]) == ["sad", "disgust", "fear", "happy"]
     assert list(labels["original_expression"][:4]) == ["angry", "disgust", "fear", "happy"]
     assert set(labels["label_source"]) == {"ferplus"}
@@ -414,6 +413,7 @@ def test_damaged_votes_are_one_clear_error(content: bytes) -> None:
         parse_votes(content, "votes.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("FER_REAL_DATA" not in os.environ, reason="FER_REAL_DATA names no folder with fer2013.zip")
 def test_real_faces(tmp_path: Path) -> None:
     for name in ("fer2013.zip", "fer2013new.csv"):
