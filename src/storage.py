@@ -28,10 +28,9 @@ def _partial_path(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a folder is gone; another writer may be doing the same
+        path.unlink()
 
 
 def _remove_leftovers(target: Path) -> None:
