@@ -112,9 +112,7 @@ def test_damaged_member_is_an_error_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_our_own_mistakes_are_not_called_damage(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_our_own_mistakes_are_not_called_damage(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tree(tmp_path, kind, FILES)
     monkeypatch.setattr(archives, "_is_clutter", lambda name: name["not a key"])
     with pytest.raises(TypeError):

@@ -81,7 +81,7 @@ def _with_votes(faces: FaceSet) -> FaceSet:
     faces.labels["original_expression"] = faces.labels["expression"]
     faces.labels["label_source"] = np.where(voted, "ferplus", "original")
     for column in (*VOTES, *OTHER_VOTES):
-        faces.labels[column] = pd.Series(np.where(voted, 0, None), dtype="Int64")
+        faces.labels[column] = pd.Series([0 if vote else None for vote in voted], dtype="Int64")
     for row in np.flatnonzero(voted):
         own = faces.targets[row]
         faces.labels.loc[row, VOTES[own]] = 6

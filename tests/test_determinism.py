@@ -24,6 +24,7 @@ def run_stages(folder: Path, stages: tuple[str, ...], threads: int) -> dict[str,
     """Each stage in a process held to so many threads; returns what was written."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["dataset"] = "full"
+    params["ingest_fer2013"]["labels"] = "original"
     params["split"]["copy_similarity"] = 0.95
     params["undersample"]["policy"] = "reference"
     params["smote"] |= {"enabled": True, "neighbors": 1}

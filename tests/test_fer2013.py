@@ -399,7 +399,7 @@ def test_votes_that_cannot_be_joined_are_an_error_or_left_alone(tmp_path: Path, 
     with pytest.raises(UserError, match=rf"{words}.*ingest_fer2013\.labels=original"):
         read(tmp_path, files, labels="ferplus")
     faces, _ = read(tmp_path, files, labels="original")
-    assert not [column for column in faces.labels if column.startswith("votes")]
+    assert not [column for column in faces.labels if str(column).startswith("votes")]
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_real_faces(tmp_path: Path) -> None:
     assert [report["faces_per_usage"][usage]["faces"] for usage in USAGES] == [28_709, 3_589, 3_589]
     # Among the 2,686 clear cases of PrivateTest, FER2013's own label agrees with people in .722.
     test = faces.labels[faces.labels["usage"] == "PrivateTest"]
-    votes = test[[column for column in test if column.startswith("votes")]].to_numpy(int)
+    votes = test[[column for column in test if str(column).startswith("votes")]].to_numpy(int)
     clear = (votes[:, :7].max(axis=1) > votes.sum(axis=1) / 2) & (votes[:, 9] == 0)
     assert clear.sum() == 2_686
     agree = (test["expression"] == test["original_expression"])[clear].mean()
