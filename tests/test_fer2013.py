@@ -342,7 +342,7 @@ def test_votes_decide_and_travel_with_the_faces(tmp_path: Path, packed: bool) ->
     assert list(labels["expression"][:4]) == ["sad", "disgust", "fear", "happy"]
     assert list(labels["original_expression"][:4]) == ["angry", "disgust", "fear", "happy"]
     assert set(labels["label_source"]) == {"ferplus"}
-    assert labels.loc[2, ["votes_unknown", "votes_no_face"]].tolist() == [2, 8]
+    assert (labels.loc[2, "votes_unknown"], labels.loc[2, "votes_no_face"]) == (2, 8)
     np.testing.assert_allclose(faces.distributions[0], [0.4, 0, 0, 0, 0.6, 0, 0])
     np.testing.assert_allclose(faces.distributions[2], np.eye(7)[2])
     assert report["labels_that_differ"] == 1

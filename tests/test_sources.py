@@ -164,7 +164,7 @@ def insert(file: Path, before: str, text: str) -> None:
 
 @pytest.mark.slow
 def test_a_third_source_is_a_module_a_stage_and_a_section(tmp_path: Path) -> None:
-    """As CONTRIBUTING says; crop and split take it as it comes, and DVC runs it."""
+    """As src/datasets/registry.py says; crop and split take it as it comes, and DVC runs it."""
     project = copy_of_project(tmp_path / "project")
     (project / "src/datasets/toy.py").write_text(TOY)
     insert(project / "src/datasets/registry.py", "import expw, fer2013\n", "import expw, fer2013, toy\n")

@@ -155,8 +155,11 @@ def a_users_folder() -> Iterator[Path]:
 
 
 def message_of(action: Callable[[], object]) -> str:
+    def main() -> None:
+        action()
+
     with pytest.raises(SystemExit) as caught:
-        run_program(lambda: [action(), None][1])
+        run_program(main)
     return str(caught.value)
 
 

@@ -129,20 +129,17 @@ def _fetch_from_kaggle(name: str, target: Path) -> Path:
         raise UserError(f"Kaggle asks for a login to download {title}. {token} {by_hand}") from None
     except exceptions.KaggleApiHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
+        advice = f"Wait a few minutes and run the same command again: it goes on where it stopped. {by_hand}"
         if status == 404:
-            raise UserError(f"Kaggle no longer has {handle}. {by_hand}") from error
-        if status in (401, 403) and not has_token:
-            raise UserError(f"Kaggle refused the download of {title} (HTTP {status}). {token}") from error
-        if status in (401, 403):
-            raise UserError(
-                f"Kaggle refused the download of {title} (HTTP {status}) although a token was sent. Open "
-                f"https://www.kaggle.com/datasets/{handle} in a browser, log in, accept its rules, "
-                f"check that the token is still valid, and run the same command again. {by_hand}"
-            ) from error
-        raise UserError(
-            f"Kaggle answered HTTP {status}. Wait a few minutes and run the same command again: it goes on where it "
-            f"stopped. {by_hand}"
-        ) from error
+            advice = f"It no longer has {handle}. {by_hand}"
+        elif status in (401, 403):
+            advice = token
+            if has_token:
+                advice = (
+                    f"A token was sent: open https://www.kaggle.com/datasets/{handle} in a browser, log in, accept its "
+                    f"rules, check that the token is still valid, and run the same command again. {by_hand}"
+                )
+        raise UserError(f"Kaggle refused the download of {title} (HTTP {status}). {advice}") from error
     except exceptions.DataCorruptionError as error:
         raise UserError(
             f"the download of {title} arrived damaged and was discarded. Run the same command again."

@@ -20,10 +20,9 @@ from tqdm import tqdm
 from src.datasets.archives import FileTree, MemberError, find_named, open_tree_and_archives
 from src.datasets.manifest import list_files
 from src.datasets.photos import BOX_COLUMNS, PHOTO_SUFFIXES, PhotoError, PhotoFolder, PhotoHeader
-from src.datasets.skipped import BadRow, SkippedRows
+from src.datasets.skipped import BadRow, SkippedRows, check_classes
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.faceset import class_counts
 from src.params import IngestExpwParams
 
 TITLE = "ExpW"
@@ -162,14 +161,7 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
         raise UserError(f"{folder}: label.lst is empty; expected one face per line. Download it again.")
     skipped.check(rows_read, settings.max_bad_fraction, "ingest_expw.max_bad_fraction", f"{folder} (label.lst)")
     table = pd.DataFrame(rows, columns=list(BOX_COLUMNS))
-    counts = class_counts(table)
-    empty = [name for name, count in counts.items() if count == 0]
-    if empty:
-        raise UserError(
-            f"{folder} has no usable face of {', '.join(empty)} (confidence_min is {settings.confidence_min}); "
-            f"expected faces of all seven classes ({', '.join(EXPRESSIONS)}). Download it again, or lower "
-            "ingest_expw.confidence_min."
-        )
+    counts = check_classes(table, str(folder), f"lower ingest_expw.confidence_min (now {settings.confidence_min})")
     report = {
         "read_from": sorted({files.photos_from, files.labels_from}),
         "rows_read": rows_read,
@@ -181,10 +173,8 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
         "faces_per_class": counts,
         "manifest": {
             "files": list_files(
-                [
-                    (files.labels_from, len(files.label_list)),
-                    (f"{files.photos_from} ({len(files.photo_sizes)} photos)", sum(files.photo_sizes.values())),
-                ]
+                (files.labels_from, len(files.label_list)),
+                (f"{files.photos_from} ({len(files.photo_sizes)} photos)", sum(files.photo_sizes.values())),
             )
         },
     }

@@ -25,7 +25,7 @@ from src.datasets.archives import FileTree, MemberError, damaged_archive, open_t
 from src.datasets.ferplus import label_faces
 from src.datasets.manifest import list_files, pixels_sha256
 from src.datasets.photos import PhotoError, decode, read_header
-from src.datasets.skipped import BadRow, SkippedRows
+from src.datasets.skipped import BadRow, SkippedRows, check_classes
 from src.errors import UserError
 from src.expressions import EXPRESSIONS, FOLDER_NAMES
 from src.faceset import COLUMNS, FaceSet, class_counts
@@ -140,13 +140,7 @@ def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, di
     labels = labels.assign(source="fer2013", group=labels["image_name"], copy_of="", synthetic=False)[list(COLUMNS)]
     labels, votes_file = label_faces(labels, folder, settings.labels, rows_read, pictures=source.csv_name is None)
     faces = FaceSet(images, labels)
-    counts = class_counts(faces.labels)
-    empty = [name for name, count in counts.items() if count == 0]
-    if empty:
-        raise UserError(
-            f"{origin} has no usable face of {', '.join(empty)}; expected faces of all seven classes "
-            f"({', '.join(EXPRESSIONS)}). Download it again, or complete the missing folders."
-        )
+    counts = check_classes(faces.labels, origin, "complete the missing folders")
     per_usage = {
         usage: {"faces": int(rows.sum()), **class_counts(faces.labels[rows])}
         for usage in USAGES
@@ -164,7 +158,7 @@ def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, di
         "faces_per_class": counts,
         "faces_per_usage": per_usage,
         "manifest": {
-            "files": list_files([*files, *([votes_file] if votes_file else [])]),
+            "files": list_files(*files, *filter(None, [votes_file])),
             "pixels_sha256": pixels_sha256(images),
         },
     }

@@ -1,13 +1,12 @@
 """What data a run used, so that others can see whether theirs are the same: files by size, pixels by hash."""
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 
-def list_files(files: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+def list_files(*files: tuple[str, int]) -> list[dict[str, Any]]:
     """Name and size in bytes of every file that was read, sorted by name."""
     return [{"name": name, "size": size} for name, size in sorted(files)]
 
