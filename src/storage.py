@@ -1,19 +1,57 @@
 """Write outputs whole or not at all: to a temporary name beside the target, then rename.
 
-A killed process leaves at most a `.partial-*` entry, which the next run of the same output removes.
+A killed process leaves at most a `.partial-*` entry, which the next writer of the same output removes; a `.partial-*`
+of a process that still runs is left alone, so that two writers of one output do not meet.
 """
 
+import contextlib
+import errno
 import json
 import os
+import platform
+import re
 import shutil
+import time
+import uuid
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a process is looked for on its own machine only
+_DEAD_AFTER = 3600  # seconds without a change, where it cannot be asked whether a process runs
+
 
 def _partial_path(target: Path) -> Path:
-    return target.with_name(f".partial-{target.name}")
+    """A name that no other writer has. It ends as the target's, since some writers look at the suffix."""
+    return target.with_name(f".partial-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{target.name}")
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a folder is gone; another writer may be doing the same
+        path.unlink()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """What writers of the target have left that were killed."""
+    pattern = re.compile(rf"\.partial-([0-9a-f]{{8}})-([0-9]+)-[0-9a-f]{{8}}-{re.escape(target.name)}")
+    for path in target.parent.glob(".partial-*"):
+        match = pattern.fullmatch(path.name)
+        if match and match[1] == _HOST and not _runs(int(match[2]), path):
+            _remove(path)
+
+
+def _runs(process: int, partial: Path) -> bool:
+    try:
+        if os.name == "posix":
+            os.kill(process, 0)
+            return True
+        return time.time() - partial.stat().st_mtime < _DEAD_AFTER
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def outdated_path(target: Path) -> Path:
@@ -29,45 +67,59 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
+@contextlib.contextmanager
 def replace_file(target: str | Path) -> Iterator[Path]:
     """Give a temporary path to write; on success it becomes `target`, on failure it disappears.
 
-    The temporary name keeps the suffix of `target`, which some writers look at.
+    A link in its place is replaced, not followed: it may lead into DVC's cache.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
     partial = _partial_path(target)
-    partial.unlink(missing_ok=True)
     try:
         yield partial
         _sync(partial)
         partial.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
-@contextmanager
+@contextlib.contextmanager
 def replace_directory(target: str | Path) -> Iterator[Path]:
-    """Give an empty temporary directory to fill; on success it becomes `target`, replacing what was there."""
-    target = Path(target)
+    """Give an empty temporary directory to fill; on success it becomes `target`, replacing what was there.
+
+    Where `target` is a link, the folder that it leads to is replaced.
+    """
+    target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
     partial = _partial_path(target)
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
         for entry in partial.rglob("*"):
             if entry.is_file():
                 _sync(entry)
-        outdated = outdated_path(target)
-        shutil.rmtree(outdated, ignore_errors=True)
-        if target.exists():
-            target.replace(outdated)
-        partial.replace(target)
-        shutil.rmtree(outdated, ignore_errors=True)
+        _take_the_place(partial, target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
+
+
+def _take_the_place(partial: Path, target: Path) -> None:
+    outdated = outdated_path(target)
+    for attempt in range(100):  # another writer of the same folder may be doing the same
+        _remove(outdated)
+        try:
+            if target.exists():
+                target.replace(outdated)
+            partial.replace(target)
+            break
+        except OSError as error:
+            if attempt == 99 or error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+            time.sleep(0.01)
+    _remove(outdated)
 
 
 def write_json(target: str | Path, content: Any) -> None:

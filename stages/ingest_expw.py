@@ -6,7 +6,7 @@ plots/class_distribution/ingest_expw.csv.
 Run: python -m stages.ingest_expw (3,430 photos: about 3 s)
 """
 
-from src.datasets.expw import load_expw
+from src.datasets import expw
 from src.datasets.expw_sheets import draw_boxes, draw_crops
 from src.errors import run_program
 from src.faceset import write_class_distribution
@@ -17,19 +17,17 @@ from src.storage import replace_file, write_json
 
 def main() -> None:
     params = load_params()
-    settings = params.ingest_expw
-    table, report, photos = load_expw(
-        f"data/raw/{params.dataset}/expw", settings.confidence_min, settings.max_bad_fraction
-    )
+    folder = f"data/raw/{params.dataset}/expw"
+    table, report = expw.load(folder, params.ingest_expw)
     with replace_file("data/interim/expw.csv") as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
 
+    photos = expw.find(folder).photos
     save_picture("plots/faces/expw_boxes.png", draw_boxes(photos, table, count=12))
     is_low = table["confidence"] < 50
     for name, rows in (("low", table[is_low]), ("high", table[~is_low])):
         title = f"ExpW, box confidence {'below' if name == 'low' else 'from'} 50 %"
-        sheet = draw_crops(photos, rows, per_class=10, margin=params.crop.margin, title=title)
-        save_picture(f"plots/faces/expw_crops_{name}_confidence.png", sheet)
+        save_picture(f"plots/faces/expw_crops_{name}_confidence.png", draw_crops(photos, rows, 10, title))
     write_class_distribution("plots/class_distribution/ingest_expw.csv", "ingest_expw", table)
     write_json("metrics/details/ingest_expw.json", report)
     print(f"ExpW: {len(table)} faces in {report['photos']} photos, {report['skipped']['total']} skipped")

@@ -6,7 +6,7 @@ plots/class_distribution/ingest_fer2013.csv.
 Run: python -m stages.ingest_fer2013 (35,887 faces: about 5 s)
 """
 
-from src.datasets.fer2013 import load_fer2013
+from src.datasets import fer2013
 from src.errors import run_program
 from src.faceset import write_class_distribution
 from src.params import load_params
@@ -16,8 +16,7 @@ from src.storage import write_json
 
 def main() -> None:
     params = load_params()
-    settings = params.ingest_fer2013
-    faces, report = load_fer2013(f"data/raw/{params.dataset}/fer2013", settings.labels, settings.max_bad_fraction)
+    faces, report = fer2013.load(f"data/raw/{params.dataset}/fer2013", params.ingest_fer2013)
     faces.save("data/interim/fer2013")
 
     examples = pick_examples(faces.labels, per_class=12)

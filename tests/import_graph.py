@@ -89,9 +89,21 @@ def _with_list(text: str, stage: str, key: str, pattern: str, entries: list[str]
     return text[: start.end()] + "".join(kept) + text[start.end() + block.end() :]
 
 
+def _sources(stages: dict[str, dict]) -> list[str]:
+    """What crop reads: the outputs of every ingest stage, and the photos of those that write a table of boxes."""
+    found = []
+    for name, stage in stages.items():
+        if name.startswith("ingest_"):
+            written = [out for out in stage["outs"] if isinstance(out, str) and out.startswith("data/interim/")]
+            tables = any(out.endswith(".csv") for out in written)
+            found += written + [dep for dep in stage["deps"] if tables and dep.startswith("data/raw/")]
+    return found
+
+
 def rewritten(text: str) -> str:
-    """dvc.yaml with the `.py` files of every stage's deps as they should be."""
+    """dvc.yaml with the `.py` files of every stage's deps, and the data of crop's, as they should be."""
     stages = yaml.safe_load(text)["stages"]
+    text = _with_list(text, "crop", "deps", r"data/\S+", _sources(stages))
     for stage in stages:
         text = _with_list(text, stage, "deps", r"\S+\.py", list(imported_files(f"stages/{stage}.py")))
     return text

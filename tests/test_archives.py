@@ -1,9 +1,8 @@
-"""Folders, zips and tars from strangers: same view of each, and nothing leaves the tree or fills the machine."""
+"""Folders, zips and tars from strangers: the same view of each, and nothing fills the machine."""
 
 import contextlib
 import gzip
 import os
-import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.datasets import archives
-from src.datasets.archives import MemberError, open_tree, safe_name
+from src.datasets.archives import MemberError, open_tree
 from src.errors import UserError
 from tests.raw_data import bomb_bytes, tar_bytes, write_files, zip_bytes
 
@@ -35,45 +34,28 @@ def test_same_files_whatever_they_are_packed_in(tmp_path: Path, kind: str) -> No
     tree = open_tree(write_tree(tmp_path, kind, {**FILES, **clutter}))
     assert list(tree.sizes.items()) == [("a/b/three.txt", 3), ("a/one.txt", 1), ("two.txt", 2)]
     assert dict(tree.read_many(tree.sizes)) == FILES
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a/b.jpg", "a/b.jpg"),
-        ("./a//b.jpg", "a/b.jpg"),
-        ("a\\b.jpg", "a/b.jpg"),
-        ("../b.jpg", None),
-        ("a/../../b.jpg", None),
-        ("a\\..\\b.jpg", None),
-        ("/etc/passwd", None),
-        ("\\server\\file", None),
-        ("C:/b.jpg", None),
-        ("c:b.jpg", None),
-        ("", None),
-        ("a\0.jpg", None),
-    ],
-)
-def test_safe_name(name: str, expected: str | None) -> None:
-    assert safe_name(name) == expected
-
-
-@given(st.text(alphabet="./\\aC:\0 é", max_size=12))
-def test_safe_names_stay_below_the_root(name: str) -> None:
-    result = safe_name(name)
-    if result is not None:
-        assert os.path.normpath(f"/root/{result}").startswith("/root/")
+    assert tree.read("a/b/three.txt", limit=2) == b"33"
+    assert list(tree.blocks("a/b/three.txt", 2)) == [b"33", b"3"]
+    with pytest.raises(MemberError, match="missing"):
+        tree.read("none.txt")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-@pytest.mark.parametrize("name", ["../evil.jpg", "/etc/evil.jpg", "a/../../evil.jpg", "C:/evil.jpg"])
-def test_member_outside_the_archive_is_refused(tmp_path: Path, kind: str, name: str) -> None:
-    with pytest.raises(UserError, match="points outside the archive"):
-        open_tree(write_tree(tmp_path, kind, {name: b"x"}))
+def test_names_are_keys_and_lead_nowhere(tmp_path: Path, kind: str) -> None:
+    """Names as tar and Windows write them are made plain; one that points elsewhere opens what is in the archive."""
+    (tmp_path / "secret.txt").write_bytes(b"secret")
+    names = {"./a//b.txt": b"1", "c\\d.txt": b"2", "../secret.txt": b"3", "/etc/passwd": b"4"}
+    tree = open_tree(write_tree(tmp_path, kind, names))
+    assert dict(tree.read_many(tree.sizes)) == {
+        "a/b.txt": b"1",
+        "c/d.txt": b"2",
+        "../secret.txt": b"3",
+        "/etc/passwd": b"4",
+    }
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-@pytest.mark.parametrize("keep", [0, 1, 10, 0.5, 0.9])
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.9])
 def test_archive_cut_short_is_refused_or_its_files_are(tmp_path: Path, kind: str, keep: float) -> None:
     path = write_tree(tmp_path, kind, {f"{number}.bin": os.urandom(4000) for number in range(5)})
     whole = path.read_bytes()
@@ -87,39 +69,27 @@ def test_archive_cut_short_is_refused_or_its_files_are(tmp_path: Path, kind: str
         assert len(read) < 5 or any(isinstance(content, MemberError) for content in read)
 
 
-def test_member_without_a_name_is_refused(tmp_path: Path) -> None:
-    content = bytearray(zip_bytes({"x": b"1"}))
-    directory = content.index(b"PK\x01\x02")
-    for lengths in (26, directory + 28):  # of the name and of the extra field, which takes the name's byte over
-        content[lengths : lengths + 4] = struct.pack("<HH", 0, 1)
-    (tmp_path / "tree.zip").write_bytes(content)
-    with pytest.raises(UserError, match=r"tree\.zip"):
-        open_tree(tmp_path / "tree.zip")
-
-
 def test_zip_bomb_is_refused_from_its_directory(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.zip"
-    path.write_bytes(bomb_bytes())
+    (tmp_path / "bomb.zip").write_bytes(bomb_bytes())
     with pytest.raises(UserError, match=r"would unpack to 52\.0 GiB"):
-        open_tree(path)
+        open_tree(tmp_path / "bomb.zip")
 
 
-def test_tar_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("gibibytes", "limit"), [(50, 1), (2, 1)], ids=["size", "ratio"])
+def test_tar_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, gibibytes: int, limit: int) -> None:
     entry = tarfile.TarInfo("big.csv")
-    entry.size = 50 * 2**30
-    path = tmp_path / "bomb.tar.gz"
-    path.write_bytes(gzip.compress(entry.tobuf() + bytes(1024)))
-    with pytest.raises(UserError, match=r"would unpack to 50\.0 GiB"):
-        open_tree(path)
+    entry.size = gibibytes * 2**30
+    (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress(entry.tobuf() + bytes(1024)))
+    with pytest.raises(UserError, match=rf"would unpack to {gibibytes}\.0 GiB .* at most {limit} GiB"):
+        open_tree(tmp_path / "bomb.tar.gz")
 
 
 def test_forged_tar_header_does_not_fill_the_memory(tmp_path: Path) -> None:
     entry = tarfile.TarInfo("pax")
     entry.type, entry.size = tarfile.XHDTYPE, 7 * 2**30
-    path = tmp_path / "bomb.tar.gz"
-    path.write_bytes(gzip.compress(entry.tobuf(tarfile.USTAR_FORMAT) + bytes(2048)))
-    with pytest.raises(UserError, match="cannot be read as an archive"):
-        open_tree(path)
+    (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress(entry.tobuf(tarfile.USTAR_FORMAT) + bytes(2048)))
+    with pytest.raises(UserError, match=r"cannot be read as an archive .*too large"):
+        open_tree(tmp_path / "bomb.tar.gz")
 
 
 def test_file_larger_than_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,39 +111,38 @@ def test_damaged_member_is_an_error_of_its_own(tmp_path: Path) -> None:
     assert isinstance(read["bad.txt"], MemberError)
 
 
-def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "tree.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/b.txt", b"1")
-        archive.writestr("a//b.txt", b"2")
-    with pytest.raises(UserError, match=r"a/b\.txt twice"):
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_our_own_mistakes_are_not_called_damage(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tree(tmp_path, kind, FILES)
+    monkeypatch.setattr(archives, "_is_clutter", lambda name: name["not a key"])
+    with pytest.raises(TypeError):
         open_tree(path)
 
 
 class TestLinks:
-    def test_link_inside_the_folder_is_followed(self, tmp_path: Path) -> None:
-        write_files(tmp_path / "tree", FILES)
-        (tmp_path / "tree/link.txt").symlink_to("two.txt")
-        assert open_tree(tmp_path / "tree").read("link.txt") == b"22"
+    def test_to_files_and_folders_anywhere_are_followed(self, tmp_path: Path) -> None:
+        write_files(tmp_path, {"elsewhere/photos/1.jpg": b"photo", "cache/ab/cd": b"cached", "tree/two.txt": b"22"})
+        tree = tmp_path / "tree"
+        (tree / "origin").symlink_to("../elsewhere/photos")
+        (tree / "label.lst").symlink_to(tmp_path / "cache/ab/cd")  # as DVC links files into its cache
+        (tmp_path / "whole").symlink_to("tree")
+        for path in (tree, tmp_path / "whole"):
+            assert dict(open_tree(path).read_many(["label.lst", "origin/1.jpg", "two.txt"])) == {
+                "label.lst": b"cached", "origin/1.jpg": b"photo", "two.txt": b"22",
+            }  # fmt: skip
 
-    def test_the_folder_itself_may_be_a_link(self, tmp_path: Path) -> None:
-        write_files(tmp_path / "elsewhere", FILES)
-        (tmp_path / "tree").symlink_to("elsewhere")
-        assert list(open_tree(tmp_path / "tree").sizes) == sorted(FILES)
+    def test_circles_end(self, tmp_path: Path) -> None:
+        write_files(tmp_path, {"tree/a/one.txt": b"1", "other/two.txt": b"2"})
+        (tmp_path / "tree/a/up").symlink_to("..")
+        (tmp_path / "tree/self").symlink_to(".")
+        (tmp_path / "tree/other").symlink_to("../other")
+        (tmp_path / "other/back").symlink_to("../tree")
+        assert list(open_tree(tmp_path / "tree").sizes) == ["a/one.txt", "other/two.txt"]
 
-    def test_link_into_the_dvc_cache_is_followed(self, tmp_path: Path) -> None:
-        cached = "files/md5/ab/" + 30 * "0"
-        write_files(tmp_path / "cache", {cached: b"photo"})
-        (tmp_path / "tree").mkdir()
-        (tmp_path / "tree/photo.jpg").symlink_to(tmp_path / "cache" / cached)
-        assert open_tree(tmp_path / "tree").read("photo.jpg") == b"photo"
-
-    @pytest.mark.parametrize("target", ["../secret.txt", "..", "nowhere", "."])
-    def test_link_out_of_the_folder_is_refused(self, tmp_path: Path, target: str) -> None:
-        write_files(tmp_path, {"secret.txt": b"secret", "tree/two.txt": b"22"})
-        (tmp_path / "tree/link.txt").symlink_to(target)
-        with pytest.raises(UserError, match="links are not followed"):
-            _ = open_tree(tmp_path / "tree").sizes
+    def test_to_nothing_is_an_error_that_names_it(self, tmp_path: Path) -> None:
+        (tmp_path / "fer2013.csv").symlink_to("moved.csv")
+        with pytest.raises(UserError, match=r"fer2013\.csv is a link to moved\.csv, which is missing"):
+            open_tree(tmp_path)
 
 
 @given(st.binary(max_size=400))

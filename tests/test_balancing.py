@@ -1,10 +1,14 @@
 """Undersampling and SMOTE: the counts of the reference, train only, seeded."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from src.errors import UserError
 from src.expressions import CODE, EXPRESSIONS
+from src.faceset import OTHER_VOTES, VOTES, FaceSet
 from src.params import DropFractions, SmoteParams, UndersampleParams
 from src.preparation.smote import balance
 from src.preparation.undersampling import REFERENCE_FRACTIONS, drop_fractions, undersample
@@ -69,6 +73,62 @@ def test_smote_fills_up_and_keeps_the_originals() -> None:
     assert (synthetic >= disgust.min(0)).all()
     assert (synthetic <= disgust.max(0)).all()
     np.testing.assert_array_equal(balance(faces, _smote_params()).images, balanced.images)
+
+
+def _with_votes(faces: FaceSet) -> FaceSet:
+    """Every second face has votes: 6 for its class, 4 for the next; the others have a hard label."""
+    voted = np.arange(len(faces)) % 2 == 0
+    faces.labels["original_expression"] = faces.labels["expression"]
+    faces.labels["label_source"] = np.where(voted, "ferplus", "original")
+    for column in (*VOTES, *OTHER_VOTES):
+        faces.labels[column] = pd.Series([0 if vote else None for vote in voted], dtype="Int64")
+    for row in np.flatnonzero(voted):
+        own = faces.targets[row]
+        faces.labels.loc[row, VOTES[own]] = 6
+        faces.labels.loc[row, VOTES[(own + 1) % 7]] = 4
+    return faces
+
+
+def test_synthetic_faces_get_the_mix_of_their_parents_votes(tmp_path: Path) -> None:
+    faces = _with_votes(random_faces(20)).select(np.r_[0:20, 20:32, 40:140])
+    plain = random_faces(20).select(np.r_[0:20, 20:32, 40:140])
+    balanced = balance(faces, _smote_params())
+    np.testing.assert_array_equal(balanced.images, balance(plain, _smote_params()).images)  # votes move no pixel
+    balanced.save(tmp_path / "set")
+    balanced = FaceSet.load(tmp_path / "set")
+    np.testing.assert_allclose(balanced.distributions[: len(faces)], faces.distributions)
+    new = balanced.distributions[len(faces) :]
+    assert len(new) == 8
+    # Parents have 1 or .6 of disgust and 0 or .4 of fear; what lies between sums to 1.
+    np.testing.assert_allclose(new.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(new[:, CODE["disgust"]] + new[:, CODE["fear"]], 1, atol=1e-6)
+    assert ((new[:, CODE["disgust"]] >= 0.59) & (new[:, CODE["disgust"]] <= 1)).all()
+    assert len(np.unique(new[:, CODE["disgust"]])) > 2
+    # Against the slow way: the mix that gives the pixels gives the votes.
+    disgust = faces.select(faces.targets == CODE["disgust"])
+    flat = disgust.images.reshape(len(disgust), -1).astype(float)
+    for face, distribution in zip(balanced.images[len(faces) :].reshape(8, -1).astype(float), new, strict=True):
+        best = min(
+            (np.abs(face - (1 - t) * flat[i] - t * flat[j]).mean(), i, j, t)
+            for i in range(12) for j in range(12) if i != j for t in np.linspace(0, 1, 21)
+        )  # fmt: skip
+        _, i, j, t = best
+        mixed = (1 - t) * disgust.distributions[i] + t * disgust.distributions[j]
+        np.testing.assert_allclose(distribution, mixed, atol=0.08)
+
+
+def test_without_votes_synthetic_faces_have_the_label_of_their_class() -> None:
+    faces = _with_votes(random_faces(10)).select(np.r_[0:10, 10:15, 20:70])
+    faces.labels["label_source"] = "original"
+    balanced = balance(faces, _smote_params())
+    np.testing.assert_array_equal(balanced.distributions[-1], np.eye(7)[CODE["disgust"]])
+    assert balanced.labels["votes_happy"].isna()[-5:].all()
+
+
+def test_undersampling_keeps_the_votes_of_those_it_keeps() -> None:
+    faces = _with_votes(random_faces(10))
+    rows = undersample(faces.targets, {"happy": 0.5}, 42)
+    np.testing.assert_array_equal(faces.select(rows).distributions, faces.distributions[rows])
 
 
 def test_smote_target_fraction() -> None:

@@ -26,7 +26,6 @@ MODULES = {
     "wandb": "wandb",
     "pyyaml": "yaml",
     "matplotlib": "matplotlib",
-    "joblib": "joblib",
     "tqdm": "tqdm",
     "pillow": "PIL",
     "onnx": "onnx",

@@ -1,6 +1,6 @@
 """The same faces, to the byte, whatever the number of workers and threads and the order of files on disk.
 
-Training: test_network. Photos packed in other orders and other joblib backends: test_crop_stage.
+Training: test_network. Photos packed in other orders and other numbers of workers: test_cropping.
 """
 
 import itertools
@@ -10,12 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import joblib
-import numpy as np
 import pytest
 import yaml
 
-from src.preparation import cropping
 from tests.conftest import ROOT, SAMPLE
 from tests.raw_data import contents, expw_files, fer2013_pictures, write_files
 
@@ -27,11 +24,12 @@ def run_stages(folder: Path, stages: tuple[str, ...], threads: int) -> dict[str,
     """Each stage in a process held to so many threads; returns what was written."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["dataset"] = "full"
+    params["ingest_fer2013"]["labels"] = "original"
     params["split"]["copy_similarity"] = 0.95
     params["undersample"]["policy"] = "reference"
     params["smote"] |= {"enabled": True, "neighbors": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    limits = ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(limits, str(threads))}
     for stage in stages:
         result = subprocess.run(
@@ -63,20 +61,6 @@ def one_thread(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     (folder / "data/raw").mkdir(parents=True)
     (folder / "data/raw/full").symlink_to(SAMPLE)
     return folder, run_stages(folder, INGEST + PARALLEL, threads=1)
-
-
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_crops_for_any_number_of_workers(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """As many threads as asked for, also on a machine with fewer cores."""
-    monkeypatch.setattr(cropping, "_parallel", lambda: joblib.Parallel(n_jobs=workers, prefer="threads"))
-    monkeypatch.setattr(cropping, "_PHOTOS_PER_TASK", 3)
-    photos = cropping.PhotoFolder(str(SAMPLE / "expw/origin"), "")
-    names = sorted(path.name for path in (SAMPLE / "expw/origin").glob("*_drawn_[0-9].jpg"))
-    boxes = [(20.0 + place, 15.0, 60.0, 60.0) for place in range(len(names))]
-    crops, failures = cropping.crop_faces(photos, names, boxes, 48, 0.1)
-    assert not failures
-    expected = [cropping.crop_photo(photos, name, [box], 48, 0.1)[0] for name, box in zip(names, boxes, strict=True)]
-    np.testing.assert_array_equal(crops, expected)
 
 
 def test_ingested_and_cropped_faces_for_any_order_of_files_on_disk(tmp_path: Path) -> None:

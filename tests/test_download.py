@@ -4,11 +4,11 @@ kagglehub itself runs here, against a small server of ours that speaks the two c
 KAGGLE_API_ENVIRONMENT=LOCALHOST its address is http://localhost, which HTTP_PROXY leads to our port.
 """
 
+import hashlib
 import http.server
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,10 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.raw_data import contents, expw_files, fer2013_csv, fer2013_pictures, write_files, zip_bytes
+from src.datasets import ferplus
+from src.datasets.download import main
+from src.errors import run_program
+from tests.raw_data import contents, expw_files, fer2013_csv, write_files, zip_bytes
 
-Download = Callable[..., subprocess.CompletedProcess[str]]
+Download = Callable[..., tuple[str, str]]
+VOTES = b"Usage,Image name,neutral\n"
 
 
 class Kaggle(http.server.ThreadingHTTPServer):
@@ -30,6 +33,7 @@ class Kaggle(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         self.status = 200
         self.archive = b""
+        self.votes = VOTES
         self.stop_after: int | None = None
         self.ranges: list[str | None] = []
         self.logins: list[str | None] = []
@@ -50,7 +54,10 @@ class KaggleHandler(http.server.BaseHTTPRequestHandler):
             self.send_archive()
 
     def do_GET(self) -> None:  # kagglehub resumes with GET
-        self.send_archive()
+        if self.path.endswith(ferplus.VOTES_FILE):
+            self.send(200, self.server.votes)
+        else:
+            self.send_archive()
 
     def send_archive(self) -> None:
         wanted = self.headers.get("Range")
@@ -79,7 +86,10 @@ class KaggleHandler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def kaggle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
     server = Kaggle()
-    monkeypatch.setenv("KAGGLE_TEST_ADDRESS", f"http://127.0.0.1:{server.server_port}")
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("KAGGLE_TEST_ADDRESS", address)
+    monkeypatch.setattr(ferplus, "VOTES_URL", f"{address}/{ferplus.VOTES_FILE}")
+    monkeypatch.setattr(ferplus, "VOTES_SHA256", hashlib.sha256(VOTES).hexdigest())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -87,46 +97,48 @@ def kaggle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
 
 
 @pytest.fixture
-def download(tmp_path: Path) -> Download:
-    """Run the program in an empty folder with an empty home: download("fer2013", token="secret")."""
+def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Download:
+    """The program in an empty folder with an empty home: download("fer2013", token="secret") -> message, output."""
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    for name in os.environ:
+        if ("KAGGLE" in name and name != "KAGGLE_TEST_ADDRESS") or "proxy" in name.lower():
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(home / "cache"))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(home / "kaggle"))
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        kept = {
-            name: value for name, value in os.environ.items() if "KAGGLE" not in name and "proxy" not in name.lower()
-        }
-        home = tmp_path.parent / f"{tmp_path.name}-home"
-        environment = {
-            "HOME": str(home),
-            "PYTHONPATH": str(ROOT),
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "HTTP_PROXY": os.environ.get("KAGGLE_TEST_ADDRESS", "http://127.0.0.1:9"),
-            **settings,
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "src.datasets.download", *arguments],
-            cwd=tmp_path,
-            env={**kept, **environment},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+    def run(*arguments: str, **settings: str) -> tuple[str, str]:
+        monkeypatch.setenv("HTTP_PROXY", os.environ.get("KAGGLE_TEST_ADDRESS", "http://127.0.0.1:9"))
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["download", *arguments])
+        message = ""
+        try:
+            run_program(main)
+        except SystemExit as error:
+            message = str(error.code)
+        captured = capsys.readouterr()
+        return message, captured.out + captured.err
 
     return run
 
 
-def error_of(result: subprocess.CompletedProcess[str]) -> str:
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    return result.stderr[result.stderr.index("error: ") :]
+def error_of(result: tuple[str, str]) -> str:
+    assert result[0].startswith("error: "), result
+    return result[0]
 
 
-def test_without_network_or_token_it_says_both(download: Download, tmp_path: Path) -> None:
+def test_without_network_or_token_it_says_both(download: Download) -> None:
     message = error_of(download("fer2013", KAGGLE_API_ENVIRONMENT="PROD", HTTPS_PROXY="http://127.0.0.1:9"))
     assert "cannot be reached" in message
     assert "KAGGLE_API_TOKEN" in message
     assert "~/.kaggle/kaggle.json" in message
     assert "data/raw/full/fer2013" in message
-    assert contents(tmp_path) == {}
+    assert contents(Path()) == {}
 
 
 @pytest.mark.parametrize(
@@ -134,8 +146,8 @@ def test_without_network_or_token_it_says_both(download: Download, tmp_path: Pat
     [
         (401, "", ["HTTP 401", "KAGGLE_API_TOKEN", "kaggle.com/settings/api"]),
         (403, "", ["HTTP 403", "KAGGLE_API_TOKEN"]),
-        (403, "secret", ["HTTP 403", "accept its rules", "https://www.kaggle.com/datasets/msambare/fer2013"]),
-        (404, "secret", ["no longer has msambare/fer2013", "by hand"]),
+        (403, "secret", ["HTTP 403", "accept its rules", "https://www.kaggle.com/datasets/deadskull7/fer2013"]),
+        (404, "secret", ["no longer has deadskull7/fer2013", "by hand"]),
         (500, "secret", ["HTTP 500", "same command again"]),
     ],
     ids=["401 without token", "403 without token", "rules not accepted", "gone", "server error"],
@@ -150,52 +162,78 @@ def test_answers_of_kaggle_become_instructions(
 
 
 def test_broken_token_file(download: Download, tmp_path: Path) -> None:
-    write_files(tmp_path, {"kaggle/kaggle.json": b"not json"})
-    message = error_of(download("expw", KAGGLE_CONFIG_DIR=str(tmp_path / "kaggle")))
+    write_files(tmp_path / "home/kaggle", {"kaggle.json": b"not json"})
+    message = error_of(download("expw"))
     assert "Invalid Kaggle credentials file" in message
     assert "Make a new token" in message
 
 
-def test_interrupted_download_resumes_and_is_put_in_place(kaggle: Kaggle, download: Download, tmp_path: Path) -> None:
-    files = {**fer2013_pictures(), "notes.bin": os.urandom(4 * 2**20)}
+def test_interrupted_download_resumes_and_is_put_in_place(kaggle: Kaggle, download: Download) -> None:
+    files = {"fer2013.csv": fer2013_csv().encode(), "notes.bin": os.urandom(4 * 2**20)}
     kaggle.archive = zip_bytes(files)
     kaggle.stop_after = 3 * 2**20
     message = error_of(download("fer2013", KAGGLE_API_TOKEN="secret"))
     assert "same command again" in message
-    assert contents(tmp_path) == {}
+    assert contents(Path()) == {}
 
-    result = download("fer2013", KAGGLE_API_TOKEN="secret")
-    assert result.returncode == 0, result.stderr
+    message, output = download("fer2013", KAGGLE_API_TOKEN="secret")
+    assert message == "", output
     assert kaggle.ranges[-1] is not None
     assert int(kaggle.ranges[-1][len("bytes=") : -1]) >= 2 * 2**20  # kagglehub writes 1 MiB at a time
-    assert contents(tmp_path / "data/raw/full/fer2013") == files
-    assert "dvc add data/raw/full/fer2013" in result.stdout
+    assert contents(Path("data/raw/full/fer2013")) == {**files, ferplus.VOTES_FILE: VOTES}
+    assert "dvc add data/raw/full/fer2013" in output
     assert set(kaggle.logins) == {"Bearer secret"}
+    # Copies, not hard links into the cache of Kaggle's client, through which either could change the other.
+    assert {path.stat().st_nlink for path in Path("data/raw/full/fer2013").iterdir()} == {1}
 
     requests = len(kaggle.logins)
-    again = download("fer2013", KAGGLE_API_TOKEN="secret")
-    assert "already holds FER2013" in again.stdout
+    assert "already holds FER2013" in download("fer2013", KAGGLE_API_TOKEN="secret")[1]
     assert len(kaggle.logins) == requests
 
 
-def test_download_of_something_else_is_not_put_in_place(kaggle: Kaggle, download: Download, tmp_path: Path) -> None:
+def test_votes_are_fetched_for_a_fer2013_that_is_there_already(kaggle: Kaggle, download: Download) -> None:
+    write_files(Path("data/raw/full/fer2013"), {"fer2013.csv": fer2013_csv().encode()})
+    kaggle.votes = b"something else"
+    message = error_of(download("fer2013"))
+    assert "gave another file than expected" in message
+    assert "ingest_fer2013.labels=original" in message
+    kaggle.votes = VOTES
+    assert download("fer2013")[0] == ""
+    assert Path("data/raw/full/fer2013", ferplus.VOTES_FILE).read_bytes() == VOTES
+    assert kaggle.logins == []
+
+
+def test_votes_out_of_reach(download: Download, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(Path("data/raw/full/fer2013"), {"fer2013.csv": fer2013_csv().encode()})
+    monkeypatch.setattr(ferplus, "VOTES_URL", "http://127.0.0.1:9/votes")
+    assert "the votes of FER+ cannot be fetched" in error_of(download("fer2013"))
+
+
+def test_the_hash_is_that_of_the_real_votes() -> None:
+    if "FER_REAL_DATA" not in os.environ:
+        pytest.skip("FER_REAL_DATA names no folder with fer2013new.csv")
+    content = Path(os.environ["FER_REAL_DATA"], ferplus.VOTES_FILE).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == ferplus.VOTES_SHA256
+
+
+def test_download_of_something_else_is_not_put_in_place(kaggle: Kaggle, download: Download) -> None:
     kaggle.archive = zip_bytes({"readme.txt": b"x"})
     message = error_of(download("expw", KAGGLE_API_TOKEN="secret"))
     assert "holds no photos" in message
-    assert contents(tmp_path) == {}
+    assert contents(Path()) == {}
 
 
-def test_files_of_the_user_are_not_overwritten(download: Download, tmp_path: Path) -> None:
-    write_files(tmp_path / "data/raw/full/fer2013", {"mine.txt": b"mine"})
+def test_files_of_the_user_are_not_overwritten(download: Download) -> None:
+    write_files(Path("data/raw/full/fer2013"), {"mine.txt": b"mine"})
     assert "holds no FER2013" in error_of(download("fer2013"))
-    assert (tmp_path / "data/raw/full/fer2013/mine.txt").read_bytes() == b"mine"
+    assert Path("data/raw/full/fer2013/mine.txt").read_bytes() == b"mine"
 
 
 class TestCheck:
-    def test_both_there(self, download: Download, tmp_path: Path) -> None:
-        write_files(tmp_path / "data/raw/full/fer2013", {"fer2013.csv": fer2013_csv().encode()})
-        write_files(tmp_path / "data/raw/full/expw", {"expw.zip": zip_bytes(expw_files())})
-        assert download("--check").returncode == 0
+    def test_both_there(self, download: Download) -> None:
+        write_files(Path("data/raw/full/fer2013"), {"fer2013.csv": fer2013_csv().encode()})
+        write_files(Path("data/raw/full/expw"), {"expw.zip": zip_bytes(expw_files())})
+        assert download("--check") == ("", "")
 
     def test_fresh_clone_names_every_way(self, download: Download) -> None:
         message = error_of(download("--check"))
@@ -212,19 +250,19 @@ class TestCheck:
             assert words in message
         assert "dvc pull" not in message
 
-    def test_tracked_but_not_pulled(self, download: Download, tmp_path: Path) -> None:
-        write_files(tmp_path / "data/raw/full", {"fer2013.dvc": b"outs: []\n"})
+    def test_tracked_but_not_pulled(self, download: Download) -> None:
+        write_files(Path("data/raw/full"), {"fer2013.dvc": b"outs: []\n"})
         assert "dvc pull data/raw/full/fer2013.dvc" in error_of(download("--check"))
 
-    def test_parts_not_unpacked(self, download: Download, tmp_path: Path) -> None:
-        write_files(tmp_path / "data/raw/full/fer2013", {"fer2013.csv": fer2013_csv().encode()})
-        write_files(tmp_path / "data/raw/full/expw", {"origin.7z.001": b"x"})
+    def test_parts_not_unpacked(self, download: Download) -> None:
+        write_files(Path("data/raw/full/fer2013"), {"fer2013.csv": fer2013_csv().encode()})
+        write_files(Path("data/raw/full/expw"), {"origin.7z.001": b"x"})
         message = error_of(download("--check"))
         assert "7z x origin.7z.001" in message
         assert "FER2013) is missing" not in message
 
 
 def test_without_arguments_it_shows_its_help(download: Download) -> None:
-    result = download()
-    assert result.returncode == 2
-    assert "mmlab.ie.cuhk.edu.hk" in result.stderr
+    code, output = download()
+    assert code == "2"
+    assert "mmlab.ie.cuhk.edu.hk" in output

@@ -8,7 +8,6 @@ import pytest
 
 from src.errors import UserError
 from src.faceset import FaceSet, class_counts
-from src.storage import replace_directory, replace_file
 from tests.conftest import random_faces
 
 
@@ -49,24 +48,3 @@ def test_damaged_set_is_refused(tmp_path: Path, how: str) -> None:
         images.write_text("hello")
     with pytest.raises(UserError, match="dvc repro"):
         FaceSet.load(tmp_path / "set")
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "file.txt"
-    target.write_text("old")
-    with pytest.raises(RuntimeError), replace_file(target) as partial:
-        partial.write_text("half")
-        raise RuntimeError
-    assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
-
-
-def test_failed_write_leaves_the_old_directory(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "a").write_text("old")
-    with pytest.raises(RuntimeError), replace_directory(target) as partial:
-        (partial / "b").write_text("half")
-        raise RuntimeError
-    assert [path.name for path in target.iterdir()] == ["a"]
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -24,7 +24,7 @@ from src.expressions import EXPRESSIONS, NUM_CLASSES
 from src.faceset import FaceSet
 from src.params import Params, SplitParams, load_params, parse_params
 from src.preparation.copies import find_copies
-from src.preparation.splitting import SPLITS, assign_groups, assign_splits, split_faces
+from src.preparation.splitting import SPLITS, assign_splits, split_faces
 from src.preparation.undersampling import undersample
 from src.recognition.crop_face import Box, crop_face, square_around
 from tests.conftest import ROOT
@@ -180,24 +180,6 @@ def test_no_photo_is_parted(seed: int, fer2013: int, photos: int, protocol: str)
         assert (usage[is_fer2013].to_numpy() == labels["usage"][is_fer2013].to_numpy()).all()
     again = assign_splits(labels.iloc[::-1], protocol, seed)
     assert (again[::-1] == split).all()
-
-
-@examples(60)
-@given(seed=SEEDS, photos=st.integers(1, 200), train=st.floats(0.1, 0.8), rest=st.floats(0.1, 0.9))
-def test_each_class_gets_its_share_to_within_one_photo(seed: int, photos: int, train: float, rest: float) -> None:
-    fractions = (train, (1 - train) * rest, (1 - train) * (1 - rest))
-    generator = np.random.default_rng(seed)
-    labels = pd.DataFrame(
-        {
-            "group": [f"photo {number}" for number in range(photos)],
-            "source": "expw",
-            "expression": [EXPRESSIONS[code] for code in generator.integers(0, 7, photos)],
-        }
-    )
-    split = assign_groups(labels, fractions, seed)
-    for _, rows in labels.groupby("expression"):
-        for name, fraction in zip(SPLITS, fractions, strict=True):
-            assert abs((split[rows.index] == name).sum() - fraction * len(rows)) <= 1
 
 
 PLANTS = ("exact", "mirrored", "brighter", "jpeg")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from src.datasets.archives import open_tree
 from src.datasets.photos import PhotoFolder
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
@@ -101,7 +102,7 @@ def test_crops_are_those_of_the_training_stage(
     rng = np.random.default_rng(0)
     grey = cv2.resize(rng.integers(0, 256, (60, 80), dtype=np.uint8), (240, 180), interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(tmp_path / "photo.png"), grey)
-    expected = crop_photo(PhotoFolder(str(tmp_path), ""), "photo.png", [box], 48, 0.1)
+    expected = crop_photo(PhotoFolder(open_tree(tmp_path), ""), "photo.png", [box], 48, 0.1)
     seen: list[np.ndarray] = []
     predict = Classifier.predict
 

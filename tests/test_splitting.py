@@ -11,7 +11,7 @@ import pytest
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.faceset import FaceSet
+from src.faceset import OTHER_VOTES, VOTES, FaceSet
 from src.params import SplitParams
 from src.preparation.copies import find_copies
 from src.preparation.splitting import assign_splits, split_faces
@@ -109,24 +109,25 @@ def test_official_split_follows_usage_and_photos() -> None:
         fer2013 = part.labels[part.labels["source"] == "fer2013"]
         assert set(fer2013["usage"]) == {usages[name]}
         groups.append(set(part.labels["group"]))
-        share = (part.labels["source"] == "expw").sum() / 180
-        assert share == pytest.approx({"train": 0.7, "validation": 0.15, "test": 0.15}[name], abs=0.06)
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
 
 
-def test_random_split_is_60_20_20_by_group() -> None:
-    split = split_faces(_faces(), _params("random"))
-    total = sum(len(part) for part in split.parts.values())
-    assert len(split.parts["train"]) / total == pytest.approx(0.6, abs=0.05)
-    assert len(split.parts["test"]) / total == pytest.approx(0.2, abs=0.05)
+@pytest.mark.parametrize(("protocol", "shares"), [("official", (0.7, 0.15, 0.15)), ("random", (0.6, 0.2, 0.2))])
+def test_photos_are_drawn_in_these_shares(protocol: str, shares: tuple[float, ...]) -> None:
+    photos = pd.Series([f"expw/{number}.jpg" for number in range(5000)])
+    split = assign_splits(pd.DataFrame({"group": photos, "usage": "", "source": "expw"}), protocol, 42)
+    for name, share in zip(("train", "validation", "test"), shares, strict=True):
+        assert (split == name).mean() == pytest.approx(share, abs=0.02)
 
 
-def test_split_does_not_depend_on_row_order() -> None:
+@pytest.mark.parametrize("protocol", ["official", "random"])
+def test_one_photo_more_or_less_and_another_order_move_no_other(protocol: str) -> None:
     labels = _faces().labels
-    shuffled = labels.sample(frac=1, random_state=1)
-    first = dict(zip(labels["image_name"], assign_splits(labels, "random", 42), strict=True))
-    second = dict(zip(shuffled["image_name"], assign_splits(shuffled, "random", 42), strict=True))
-    assert first == second
+    whole = dict(zip(labels["image_name"], assign_splits(labels, protocol, 42), strict=True))
+    fewer = labels[labels["group"] != "expw/007.jpg"].sample(frac=1, random_state=1)
+    assert len(fewer) == len(labels) - 3
+    for name, split in zip(fewer["image_name"], assign_splits(fewer, protocol, 42), strict=True):
+        assert whole[name] == split
 
 
 @pytest.mark.parametrize("remove", [True, False], ids=["removed", "kept"])
@@ -152,6 +153,24 @@ def test_the_test_picture_stays_and_its_copies_leave(remove: bool) -> None:
     assert split.parts["train"].labels.set_index("image_name").loc["fer2013/Training_003", "copy_of"] == (
         "fer2013/Training_002"
     )
+
+
+def test_pictures_without_a_face_or_an_expression_leave_train_alone_and_are_counted() -> None:
+    faces = _faces()
+    for column in (*VOTES, *OTHER_VOTES):
+        faces.labels[column] = pd.Series([1] * len(faces), dtype="Int64")
+    nothing = faces.labels["image_name"].str.endswith(("_003", "_011")).to_numpy()  # two of each usage
+    faces.labels.loc[nothing, "votes_no_face"] = 4
+    faces.labels.loc[faces.labels["image_name"].str.endswith("_011"), "votes_contempt"] = 4  # a tie: it shows something
+    faces.labels["label_source"] = np.where(faces.labels["source"] == "fer2013", "ferplus", "original")
+    names = set(split_faces(faces, _params()).parts["train"].labels["image_name"])
+    assert {"fer2013/Training_003", "fer2013/Training_011"} - names == {"fer2013/Training_003"}
+    split = split_faces(faces, _params())
+    assert split.report["removed_no_face_or_unknown"] == 1
+    assert {"fer2013/PublicTest_003"} <= set(split.parts["validation"].labels["image_name"])
+    assert {"fer2013/PrivateTest_003"} <= set(split.parts["test"].labels["image_name"])
+    faces.labels["label_source"] = "original"
+    assert split_faces(faces, _params()).report["removed_no_face_or_unknown"] == 0
 
 
 def test_unknown_usage_is_an_error() -> None:

@@ -1,6 +1,6 @@
 """Fetch a data set into data/raw/full, or check that both are there.
 
-    python -m src.datasets.download fer2013       56 MB, Kaggle
+    python -m src.datasets.download fer2013       about 100 MB, Kaggle; and FER+'s votes, 1.6 MB, from their authors
     python -m src.datasets.download expw          about 8 GB, a mirror on Kaggle
     python -m src.datasets.download --check       exit code 0 when both are there in a known layout
 
@@ -11,64 +11,34 @@ and FER2013 from anywhere else, may simply be put into data/raw/full/expw and da
 """
 
 import argparse
-import os
+import hashlib
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from src.datasets import expw, fer2013
+from src.datasets import ferplus
+from src.datasets.registry import SOURCES
 from src.errors import UserError, run_program
-from src.storage import replace_directory
+from src.storage import replace_directory, replace_file
 
 ROOT = Path("data/raw/full")
-
-
-@dataclass(frozen=True)
-class DataSet:
-    title: str
-    kaggle_handle: str
-    layouts: str
-    page: str
-
-
-DATA_SETS = {
-    "fer2013": DataSet(
-        "FER2013", "msambare/fer2013", fer2013.LAYOUTS, "https://www.kaggle.com/datasets/msambare/fer2013"
-    ),
-    "expw": DataSet(
-        "ExpW",
-        "shahzadabbas/expression-in-the-wild-expw-dataset",
-        expw.LAYOUTS,
-        "http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html (official), or "
-        "https://www.kaggle.com/datasets/shahzadabbas/expression-in-the-wild-expw-dataset",
-    ),
-}
-
-
-def find(name: str, folder: Path) -> None:
-    """Raise UserError unless `folder` holds the data set in a known layout."""
-    if name == "fer2013":
-        fer2013.find_source(folder)
-    else:
-        expw.find_expw(folder)
 
 
 def check(root: Path) -> None:
     """Raise UserError that says what is missing below `root` and every way to get it."""
     problems = []
-    for name, data_set in DATA_SETS.items():
+    for name, source in SOURCES.items():
         folder = root / name
         if not folder.is_dir():
-            problems.append(f"{folder} ({data_set.title}) is missing.")
+            problems.append(f"{folder} ({source.TITLE}) is missing.")
             continue
         try:
-            find(name, folder)
+            source.find(folder)
         except UserError as error:
             problems.append(str(error))
     if not problems:
         return
-    tracked = [f"{root / name}.dvc" for name in DATA_SETS if Path(f"{root / name}.dvc").exists()]
+    tracked = [f"{root / name}.dvc" for name in SOURCES if Path(f"{root / name}.dvc").exists()]
     pull = (
         f"  dvc pull {' '.join(tracked)}\n      if somebody has pushed the data to your DVC remote\n" if tracked else ""
     )
@@ -80,39 +50,63 @@ def check(root: Path) -> None:
         + "  make demo\n      runs everything on the drawn faces in data/raw/sample; needs no download\n"
         + "".join(
             f"  python -m src.datasets.download {name}\n"
-            f"      fetches {data_set.title} from Kaggle (needs a free account and a token)\n"
-            f"      or put it into {root / name} yourself: {data_set.layouts}\n"
-            f"      from {data_set.page}\n"
-            for name, data_set in DATA_SETS.items()
+            f"      fetches {source.TITLE} from Kaggle (needs a free account and a token)\n"
+            f"      or put it into {root / name} yourself: {source.LAYOUTS}\n"
+            f"      from {source.PAGE}\n"
+            for name, source in SOURCES.items()
         )
-        + f"then\n  dvc add {' '.join(str(root / name) for name in DATA_SETS)}"
+        + f"then\n  dvc add {' '.join(str(root / name) for name in SOURCES)}"
     )
 
 
 def download(name: str, root: Path) -> None:
-    """Fetch a data set from Kaggle into `root/name`; nothing happens when it is there already."""
-    data_set, target = DATA_SETS[name], root / name
+    """Fetch a data set from Kaggle into `root/name`, and FER+'s votes with FER2013; only what is not there already."""
+    source, target = SOURCES[name], root / name
     if target.is_dir() and any(target.iterdir()):
-        find(name, target)  # raises when what is there is something else, and says what
-        print(f"{target} already holds {data_set.title}; nothing to do.")
-        return
-    source = _fetch_from_kaggle(data_set, target)
-    find(name, source)
-    with replace_directory(target) as partial:
-        shutil.copytree(source, partial, dirs_exist_ok=True, copy_function=_link_or_copy)
-    print(f"{data_set.title} is in {target}. Track it: dvc add {target}")
+        source.find(target)  # raises when what is there is something else, and says what
+        print(f"{target} already holds {source.TITLE}.")
+    else:
+        cached = _fetch_from_kaggle(name, target)
+        source.find(cached)
+        with replace_directory(target) as partial:
+            shutil.copytree(cached, partial, dirs_exist_ok=True)
+        print(f"{source.TITLE} is in {target}. Kaggle's client keeps a copy in {cached}; it may be deleted.")
+    if name == "fer2013" and ferplus.find_votes(target) is None:
+        votes = _fetch_votes(target)
+        with replace_file(target / ferplus.VOTES_FILE) as partial:
+            partial.write_bytes(votes)
+        print(f"{target / ferplus.VOTES_FILE} holds the votes of FER+.")
+    print(f"Track it: dvc add {target}")
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    """A hard link costs no space; on another file system copy."""
+def _fetch_votes(target: Path) -> bytes:
+    """FER+'s table, checked by its hash. Raises UserError that says what to do when it cannot be had."""
+    import requests
+
+    by_hand = f"Or put {ferplus.VOTES_FILE} into {target} yourself, or set ingest_fer2013.labels=original."
     try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+        response = requests.get(ferplus.VOTES_URL, timeout=60)
+        response.raise_for_status()
+    except requests.RequestException as error:
+        raise UserError(
+            f"the votes of FER+ cannot be fetched from {ferplus.VOTES_URL} ({type(error).__name__}). Check the network "
+            f"and proxy settings (HTTPS_PROXY), then run the same command again. {by_hand}"
+        ) from error
+    found = hashlib.sha256(response.content).hexdigest()
+    if found != ferplus.VOTES_SHA256:
+        raise UserError(
+            f"{ferplus.VOTES_URL} gave another file than expected (SHA-256 {found}, expected {ferplus.VOTES_SHA256}). "
+            f"It was discarded. Run the same command again; if it stays so, fetch it by hand and look at it. {by_hand}"
+        )
+    return response.content
 
 
-def _fetch_from_kaggle(data_set: DataSet, target: Path) -> Path:
+def _fetch_from_kaggle(name: str, target: Path) -> Path:
     """Download through kagglehub's cache. Raises UserError that says what to do when it fails."""
+    title, handle = SOURCES[name].TITLE, SOURCES[name].KAGGLE
+    by_hand = f"Or download it by hand from {SOURCES[name].PAGE} and put the files into {target}."
+    if not handle:
+        raise UserError(f"{title} is not on Kaggle. Download it by hand: {by_hand.removeprefix('Or download ')}")
     try:
         import kagglehub
         import requests
@@ -120,7 +114,6 @@ def _fetch_from_kaggle(data_set: DataSet, target: Path) -> Path:
     except ImportError:
         raise UserError("kagglehub is not installed. Run `make setup`.") from None
 
-    by_hand = f"Or download it by hand from {data_set.page} and put the files into {target}."
     try:
         has_token = config.get_kaggle_credentials() is not None
     except ValueError as error:
@@ -131,28 +124,25 @@ def _fetch_from_kaggle(data_set: DataSet, target: Path) -> Path:
     )
     no_token = "" if has_token else f" No Kaggle token was found either. {token}"
     try:
-        return Path(kagglehub.dataset_download(data_set.kaggle_handle))
+        return Path(kagglehub.dataset_download(handle))
     except exceptions.UnauthenticatedError:
-        raise UserError(f"Kaggle asks for a login to download {data_set.title}. {token} {by_hand}") from None
+        raise UserError(f"Kaggle asks for a login to download {title}. {token} {by_hand}") from None
     except exceptions.KaggleApiHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
+        advice = f"Wait a few minutes and run the same command again: it goes on where it stopped. {by_hand}"
         if status == 404:
-            raise UserError(f"Kaggle no longer has {data_set.kaggle_handle}. {by_hand}") from error
-        if status in (401, 403) and not has_token:
-            raise UserError(f"Kaggle refused the download of {data_set.title} (HTTP {status}). {token}") from error
-        if status in (401, 403):
-            raise UserError(
-                f"Kaggle refused the download of {data_set.title} (HTTP {status}) although a token was sent. Open "
-                f"https://www.kaggle.com/datasets/{data_set.kaggle_handle} in a browser, log in, accept its rules, "
-                f"check that the token is still valid, and run the same command again. {by_hand}"
-            ) from error
-        raise UserError(
-            f"Kaggle answered HTTP {status}. Wait a few minutes and run the same command again: it goes on where it "
-            f"stopped. {by_hand}"
-        ) from error
+            advice = f"It no longer has {handle}. {by_hand}"
+        elif status in (401, 403):
+            advice = token
+            if has_token:
+                advice = (
+                    f"A token was sent: open https://www.kaggle.com/datasets/{handle} in a browser, log in, accept its "
+                    f"rules, check that the token is still valid, and run the same command again. {by_hand}"
+                )
+        raise UserError(f"Kaggle refused the download of {title} (HTTP {status}). {advice}") from error
     except exceptions.DataCorruptionError as error:
         raise UserError(
-            f"the download of {data_set.title} arrived damaged and was discarded. Run the same command again."
+            f"the download of {title} arrived damaged and was discarded. Run the same command again."
         ) from error
     except requests.RequestException as error:
         raise UserError(
@@ -167,7 +157,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("dataset", nargs="?", choices=sorted(DATA_SETS), help="which data set to fetch")
+    parser.add_argument("dataset", nargs="?", choices=list(SOURCES), help="which data set to fetch")
     parser.add_argument("--to", type=Path, default=ROOT, metavar="FOLDER", help=f"default: {ROOT}")
     parser.add_argument("--check", action="store_true", help="only check that both data sets are there")
     arguments = parser.parse_args()

@@ -12,6 +12,7 @@ from src.sheets import draw_sheet, pick_examples, write_text
 
 _LONGEST_SIDE = 400  # pixels, photos on the sheet
 _CROP_SIZE = 96  # pixels
+_MARGIN = 0.1  # of the box; not crop.margin, which would make every change of it read all headers anew
 _BLACK = (0, 0, 0)
 
 
@@ -61,12 +62,12 @@ def draw_boxes(photos: PhotoFolder, table: pd.DataFrame, count: int) -> np.ndarr
     return draw_sheet(tiles, captions, 4, _LONGEST_SIDE, "ExpW: labelled boxes, box confidence, faces in the table")
 
 
-def draw_crops(photos: PhotoFolder, table: pd.DataFrame, per_class: int, margin: float, title: str) -> np.ndarray:
+def draw_crops(photos: PhotoFolder, table: pd.DataFrame, per_class: int, title: str) -> np.ndarray:
     """A sheet of the faces of `table`, `per_class` of each class, as the crop function cuts them."""
     tiles, captions = [], []
     for row in table.iloc[pick_examples(table, per_class)].to_dict("records"):
         photo = _open_photo(photos, row["photo"], grey=True)
         if photo is not None:
-            tiles.append(crop_face(photo, (row["x"], row["y"], row["width"], row["height"]), _CROP_SIZE, margin))
+            tiles.append(crop_face(photo, (row["x"], row["y"], row["width"], row["height"]), _CROP_SIZE, _MARGIN))
             captions.append(f"{row['expression']}\n{row['confidence']:.0f}% {row['width']}x{row['height']}")
     return draw_sheet(tiles, captions, per_class, _CROP_SIZE, f"{title}: {len(table)} faces")

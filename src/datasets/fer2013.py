@@ -13,37 +13,36 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.archives import (
-    DAMAGE,
-    FileTree,
-    FolderTree,
-    MemberError,
-    damaged_archive,
-    open_tree_and_archives,
-)
+from src.datasets.archives import FileTree, MemberError, damaged_archive, open_tree_and_archives
 from src.datasets.ferplus import label_faces
+from src.datasets.manifest import list_files, pixels_sha256
 from src.datasets.photos import PhotoError, decode, read_header
-from src.datasets.skipped import SkippedRows
+from src.datasets.skipped import BadRow, SkippedRows, check_classes
 from src.errors import UserError
 from src.expressions import EXPRESSIONS, FOLDER_NAMES
-from src.faceset import FaceSet, class_counts
+from src.faceset import COLUMNS, FaceSet, class_counts
+from src.params import IngestFer2013Params
 
-IMAGE_SIZE = 48  # pixels
-NUM_PIXELS = IMAGE_SIZE * IMAGE_SIZE
-USAGES = ("Training", "PublicTest", "PrivateTest")
+TITLE = "FER2013"
 LAYOUTS = (
     "fer2013.csv or icml_face_data.csv (columns emotion, pixels, Usage), or pictures "
     "train/<class>/Training_*.jpg and test/<class>/PublicTest_*.jpg and PrivateTest_*.jpg, "
     "each plain, in a .zip or in a .tar.gz"
 )
+KAGGLE = "deadskull7/fer2013"  # fer2013.csv itself: votes are joined by its rows, which pictures do not tell
+PAGE = f"https://www.kaggle.com/datasets/{KAGGLE}"
+
+IMAGE_SIZE = 48  # pixels
+NUM_PIXELS = IMAGE_SIZE * IMAGE_SIZE
+USAGES = ("Training", "PublicTest", "PrivateTest")
 
 _BLOCK_BYTES = 2**20  # read at a time
 _MAX_LINE_BYTES = 2**20  # a row has about 9 kB
@@ -51,6 +50,9 @@ _BATCH_ROWS = 32  # parsed at a time; their arrays stay in the processor's cache
 _CSV_COLUMNS = ("emotion", "pixels", "usage")
 _PICTURE = re.compile(r"(?:.*/)?(?:train|test)/(?P<folder>[^/]+)/(?P<stem>[^/]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _STEM = re.compile(rf"(?P<usage>{'|'.join(USAGES)})_\d+", re.ASCII)
+
+LabelRow = tuple[str, str, str]  # image_name, usage, expression
+Size = tuple[str, int]  # name of a file, bytes
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,17 @@ class Source:
     tree: FileTree
     name: str  # for messages: relative to the folder searched
     csv_name: str | None  # None: pictures
+    not_read: tuple[str, ...] = ()  # other copies beside it
 
     @property
     def rank(self) -> tuple[bool, bool, bool]:
         """Lower is better: exact CSV pixels before JPEG copies, fer2013.csv before others, plain before packed."""
         is_named = self.csv_name is not None and self.csv_name.rsplit("/", 1)[-1].lower() == "fer2013.csv"
-        return (self.csv_name is None, not is_named, not isinstance(self.tree, FolderTree))
+        return (self.csv_name is None, not is_named, self.tree.kind != "folder")
 
 
-def find_source(folder: str | Path) -> tuple[Source, list[str]]:
-    """The copy of FER2013 to read below `folder`, and the names of other copies, which are not read.
-
-    Raises UserError when there is none, or when two are equally good.
-    """
+def find(folder: str | Path) -> Source:
+    """The copy of FER2013 to read below `folder`. Raises UserError when there is none, or when two are equally good."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
@@ -81,17 +81,18 @@ def find_source(folder: str | Path) -> tuple[Source, list[str]]:
         )
     sources, other_headers, files = [], [], 0
     for tree in open_tree_and_archives(folder):
-        prefix = "" if isinstance(tree, FolderTree) else tree.path.relative_to(folder).as_posix() + "/"
         files += len(tree.sizes)
         for name in tree.sizes:
             if name.lower().endswith(".csv"):
                 header = _read_csv_header(tree, name)
                 if set(_CSV_COLUMNS) <= set(header):
-                    sources.append(Source(tree, prefix + name, name))
+                    sources.append(Source(tree, tree.full_name(name, folder), name))
                 else:
-                    other_headers.append(f"{prefix}{name} has the columns {', '.join(header)[:80]!r}")
+                    columns = repr(", ".join(header)[:80])
+                    other_headers.append(f"{tree.full_name(name, folder)} has the columns {columns}")
         if any(_PICTURE.fullmatch(name) for name in tree.sizes):
-            sources.append(Source(tree, (prefix or "pictures in the folder").rstrip("/"), None))
+            where = "pictures in the folder" if tree.kind == "folder" else tree.full_name("", folder)
+            sources.append(Source(tree, where, None))
     if not sources:
         found = "; ".join(other_headers[:3]) or (f"{files} other files are there" if files else "it is empty")
         raise UserError(
@@ -104,17 +105,14 @@ def find_source(folder: str | Path) -> tuple[Source, list[str]]:
         raise UserError(
             f"{folder} holds FER2013 more than once: {', '.join(best[:5])}. Expected one copy. Remove the others."
         )
-    return sources[0], [source.name for source in sources[1:]]
+    return replace(sources[0], not_read=tuple(other.name for other in sources[1:]))
 
 
 def _read_csv_header(tree: FileTree, name: str) -> list[str]:
     """Column names in lower case without surrounding blanks; empty when the first line is no text."""
     try:
-        with tree.open(name) as stream:
-            line = stream.readline(4096)
-    except (PermissionError, MemoryError):
-        raise
-    except (MemberError, *DAMAGE) as error:
+        line = tree.read(name, 4096).split(b"\n")[0]
+    except MemberError as error:
         raise damaged_archive(tree.path, error) from error
     try:
         fields = next(csv.reader([line.decode("utf-8-sig").strip()]), [])
@@ -123,36 +121,26 @@ def _read_csv_header(tree: FileTree, name: str) -> list[str]:
     return [field.strip().lower() for field in fields]
 
 
-def load_fer2013(folder: str | Path, labels_wanted: str, max_bad_fraction: float) -> tuple[FaceSet, dict[str, Any]]:
+def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, dict[str, Any]]:
     """Read FER2013 from a folder with any of the known layouts.
 
-    labels_wanted: "ferplus" (people's votes, see src/datasets/ferplus.py) or "original" (FER2013's own).
-    Returns the usable faces, CSV in row order and pictures by name, and a report of what was read and
-    skipped. Raises UserError when nothing is found, when more than `max_bad_fraction` of the rows is
-    unusable, or when a class is left without a face.
+    Returns the usable faces, CSV in row order and pictures by name, and a report of what was read and skipped. Raises
+    UserError when nothing is found, when more than `settings.max_bad_fraction` of the rows is unusable, when a class is
+    left without a face, or when votes are wanted (`settings.labels`) and cannot be joined.
     """
-    source, ignored = find_source(folder)
+    source = find(folder)
     skipped = SkippedRows()
-    if source.csv_name is not None:
-        images, labels, rows_read = _read_csv(source.tree, source.csv_name, skipped)
-    else:
-        images, labels, rows_read = _read_pictures(source.tree, skipped)
+    images, rows, rows_read, files = (_read_pictures if source.csv_name is None else _read_csv)(source, skipped)
     origin = f"{folder} ({source.name})"
     if rows_read == 0:
         raise UserError(f"{origin} holds no rows; expected about 35,887. Download it again.")
-    skipped.check(rows_read, max_bad_fraction, "ingest_fer2013.max_bad_fraction", origin)
+    skipped.check(rows_read, settings.max_bad_fraction, "ingest_fer2013.max_bad_fraction", origin)
+    labels = pd.DataFrame(rows, columns=["image_name", "usage", "expression"])
     labels["image_name"] = "fer2013/" + labels["image_name"]
-    labels = labels.assign(source="fer2013", group=labels["image_name"], copy_of="", synthetic=False)
-    labels, votes_file = label_faces(labels, folder, labels_wanted, rows_read, pictures=source.csv_name is None)
-    first = ["image_name", "source", "usage", "expression", "group", "copy_of", "synthetic"]
-    faces = FaceSet(images, labels[[*first, *labels.columns.difference(first, sort=False)]])
-    counts = class_counts(faces.labels)
-    empty = [name for name, count in counts.items() if count == 0]
-    if empty:
-        raise UserError(
-            f"{origin} has no usable face of {', '.join(empty)}; expected faces of all seven classes "
-            f"({', '.join(EXPRESSIONS)}). Download it again, or complete the missing folders."
-        )
+    labels = labels.assign(source="fer2013", group=labels["image_name"], copy_of="", synthetic=False)[list(COLUMNS)]
+    labels, votes_file = label_faces(labels, folder, settings.labels, rows_read, pictures=source.csv_name is None)
+    faces = FaceSet(images, labels)
+    counts = check_classes(faces.labels, origin, "complete the missing folders")
     per_usage = {
         usage: {"faces": int(rows.sum()), **class_counts(faces.labels[rows])}
         for usage in USAGES
@@ -160,17 +148,26 @@ def load_fer2013(folder: str | Path, labels_wanted: str, max_bad_fraction: float
     }
     report = {
         "read_from": source.name,
-        "votes_from": votes_file,
-        "labels": labels_wanted,
+        "votes_from": votes_file[0] if votes_file else "",
+        "labels": settings.labels,
         "labels_that_differ": int((faces.labels["expression"] != faces.labels["original_expression"]).sum()),
-        "not_read": ignored,
+        "not_read": list(source.not_read),
         "rows_read": rows_read,
         "faces": len(faces),
         "skipped": skipped.report(),
         "faces_per_class": counts,
         "faces_per_usage": per_usage,
+        "manifest": {
+            "files": list_files(*files, *filter(None, [votes_file])),
+            "pixels_sha256": pixels_sha256(images),
+        },
     }
     return faces, report
+
+
+def assign_usage(labels: pd.DataFrame) -> pd.Series:
+    """FER2013's own: it stands in its table, and in the names of Kaggle's pictures."""
+    return labels["usage"]
 
 
 def parse_pixels(fields: list[bytes]) -> np.ndarray | None:
@@ -210,39 +207,38 @@ def parse_pixels(fields: list[bytes]) -> np.ndarray | None:
 
 
 def _parse_row(field: bytes) -> np.ndarray:
-    """One row however it is spaced, uint8 `(1, 2304)`. Raises ValueError with the reason it cannot be used."""
+    """One row however it is spaced, uint8 `(1, 2304)`. Raises BadRow with the reason it cannot be used."""
     numbers = field.split()
     if len(numbers) != NUM_PIXELS:
-        raise ValueError(f"not {NUM_PIXELS} pixels")
+        raise BadRow(f"not {NUM_PIXELS} pixels")
     if not all(number.isdigit() for number in numbers):
-        raise ValueError("a pixel is not a number")
+        raise BadRow("a pixel is not a number")
     values = [int(number[-4:]) if len(number.lstrip(b"0")) <= 3 else 256 for number in numbers]
     if max(values) > 255:
-        raise ValueError("a pixel is above 255")
+        raise BadRow("a pixel is above 255")
     return np.array([values], np.uint8)
 
 
-def _line_blocks(stream: IO[bytes], where: str) -> Iterator[list[bytes]]:
-    """Complete lines, many at a time."""
+def _lines(tree: FileTree, name: str) -> Iterator[bytes]:
     rest = b""
-    while block := stream.read(_BLOCK_BYTES):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
+    for block in tree.blocks(name, _BLOCK_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
         if len(rest) > _MAX_LINE_BYTES:
-            raise UserError(f"{where} has a line of more than {_MAX_LINE_BYTES} bytes; expected a CSV with {LAYOUTS}.")
-        yield lines
-    yield [rest]
+            raise UserError(f"{name} has a line of more than {_MAX_LINE_BYTES} bytes; expected a CSV with {LAYOUTS}.")
+        yield from lines
+    yield rest
 
 
-def _read_csv(tree: FileTree, name: str, skipped: SkippedRows) -> tuple[np.ndarray, pd.DataFrame, int]:
-    """Read a CSV. Returns images `(N, 48, 48)`, labels (image_name, usage, expression), number of rows read."""
+def _read_csv(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, list[Size]]:
+    """Images `(N, 48, 48)`, their labels, the number of rows read, and the files read with their sizes in bytes."""
+    tree, name = source.tree, str(source.csv_name)
     header = _read_csv_header(tree, name)
     emotion_column, pixels_column, usage_column = (header.index(column) for column in _CSV_COLUMNS)
     codes = {str(code).encode(): expression for code, expression in enumerate(EXPRESSIONS)}
     usages = {usage.encode(): usage for usage in USAGES}
     batches: list[np.ndarray] = []
-    rows: list[tuple[str, str, str]] = []
-    pending: list[tuple[bytes, tuple[str, str, str], int]] = []  # pixels, label row, number
+    rows: list[LabelRow] = []
+    pending: list[tuple[bytes, LabelRow, int]] = []  # pixels, label row, number
 
     def parse_pending() -> None:
         values = parse_pixels([pixels for pixels, _, _ in pending]) if pending else None
@@ -255,58 +251,47 @@ def _read_csv(tree: FileTree, name: str, skipped: SkippedRows) -> tuple[np.ndarr
                 try:
                     batches.append(_parse_row(pixels) if value is None else value)
                     rows.append(row)
-                except ValueError as reason:
+                except BadRow as reason:
                     skipped.add(str(reason), f"row {number}")
         pending.clear()
 
-    rows_read = 0
-    is_header = True
+    number = 0
+    progress = tqdm(total=tree.sizes[name], unit="B", unit_scale=True, desc=name, mininterval=1)
+    lines = _lines(tree, name)
     try:
-        with (
-            tree.open(name) as stream,
-            tqdm(total=tree.sizes[name], unit="B", unit_scale=True, desc=name, mininterval=1) as progress,
-        ):
-            for lines in _line_blocks(stream, name):
-                for line in lines:
-                    progress.update(len(line) + 1)
-                    if is_header:
-                        is_header = False
-                        continue
-                    if b'"' in line:
-                        line = line.replace(b'"', b"")
-                    fields = line.split(b",")
-                    if len(fields) == 1 and not line.strip():
-                        continue
-                    rows_read += 1
-                    number = rows_read
-                    if len(fields) != len(header):
-                        skipped.add("wrong number of columns", f"row {number}")
-                        continue
-                    expression = codes.get(fields[emotion_column].strip())
-                    usage = usages.get(fields[usage_column].strip())
-                    if expression is None or usage is None:
-                        reason = "label is not 0..6" if expression is None else "unknown usage"
-                        skipped.add(reason, f"row {number}")
-                        continue
-                    row = (f"{usage}_{number:06d}", usage, expression)
-                    pending.append((fields[pixels_column].strip(), row, number))
-                    if len(pending) == _BATCH_ROWS:
-                        parse_pending()
-            parse_pending()
-    except (PermissionError, MemoryError):
-        raise
-    except (MemberError, *DAMAGE) as error:
+        progress.update(len(next(lines)))
+        for line in lines:
+            progress.update(len(line) + 1)
+            line = line.replace(b'"', b"") if b'"' in line else line
+            fields = line.split(b",")
+            if len(fields) == 1 and not line.strip():
+                continue
+            number += 1
+            if len(fields) != len(header):
+                skipped.add("wrong number of columns", f"row {number}")
+                continue
+            expression = codes.get(fields[emotion_column].strip())
+            usage = usages.get(fields[usage_column].strip())
+            if expression is None or usage is None:
+                skipped.add("label is not 0..6" if expression is None else "unknown usage", f"row {number}")
+                continue
+            pending.append((fields[pixels_column].strip(), (f"{usage}_{number:06d}", usage, expression), number))
+            if len(pending) == _BATCH_ROWS:
+                parse_pending()
+        parse_pending()
+    except MemberError as error:
         raise damaged_archive(tree.path, error) from error
+    finally:
+        progress.close()
     images = np.concatenate(batches) if batches else np.empty((0, NUM_PIXELS), np.uint8)
-    labels = pd.DataFrame(rows, columns=["image_name", "usage", "expression"])
-    return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE), labels, rows_read
+    return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE), rows, number, [(source.name, tree.sizes[name])]
 
 
-def _read_pictures(tree: FileTree, skipped: SkippedRows) -> tuple[np.ndarray, pd.DataFrame, int]:
+def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, list[Size]]:
     """Read the Kaggle folder layout, sorted by picture name. Returns what `_read_csv` does."""
+    tree = source.tree
     matches = [(name, match) for name in tree.sizes if (match := _PICTURE.fullmatch(name))]
-    folders = {match["folder"].lower() for _, match in matches}
-    unknown = sorted(folders - set(FOLDER_NAMES))
+    unknown = sorted({match["folder"].lower() for _, match in matches} - set(FOLDER_NAMES))
     if unknown:
         raise UserError(
             f"{tree.path} has pictures in folders of unknown class: {', '.join(unknown[:5])}; expected "
@@ -315,7 +300,7 @@ def _read_pictures(tree: FileTree, skipped: SkippedRows) -> tuple[np.ndarray, pd
     # Numbers are unique within a class only: Kaggle's archive has different pictures of one name in two classes.
     stems = {(match["stem"], FOLDER_NAMES[match["folder"].lower()]) for _, match in matches}
     classes_of_stem = Counter(stem for stem, _ in stems)
-    wanted: dict[str, tuple[str, str, str]] = {}
+    wanted: dict[str, LabelRow] = {}
     seen: dict[str, str] = {}
     for name, match in matches:
         stem = _STEM.fullmatch(match["stem"])
@@ -328,23 +313,22 @@ def _read_pictures(tree: FileTree, skipped: SkippedRows) -> tuple[np.ndarray, pd
         else:
             seen[image_name] = name
             wanted[name] = (image_name, stem["usage"], expression)
-    images, rows = [], []
+    images: dict[LabelRow, np.ndarray] = {}
     trouble = []
     contents = tree.read_many(wanted)
     for name, content in tqdm(contents, total=len(wanted), unit=" pictures", desc="fer2013", mininterval=1):
         try:
             if isinstance(content, MemberError):
                 raise PhotoError(str(content))
-            images.append(_decode_picture(content))
-            rows.append(wanted[name])
+            images[wanted[name]] = _decode_picture(content)
         except PhotoError as reason:
             trouble.append((str(reason), name))
     for bad_reason, name in sorted(trouble):  # archives are read in storage order
         skipped.add(bad_reason, name)
-    labels = pd.DataFrame(rows, columns=["image_name", "usage", "expression"])
-    order = np.argsort(labels["image_name"].to_numpy(str), kind="stable")
-    faces = np.stack(images) if images else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    return faces[order], labels.iloc[order].reset_index(drop=True), len(matches)
+    rows = sorted(images)
+    faces = np.stack([images[row] for row in rows]) if rows else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    files = [(f"{source.name} ({len(matches)} pictures)", sum(tree.sizes[name] for name, _ in matches))]
+    return faces, rows, len(matches), files
 
 
 def _decode_picture(content: bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.datasets.archives import FolderTree, MemberError, open_tree_and_archives
+from src.datasets.archives import MemberError, find_named, open_tree_and_archives
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
 from src.faceset import FERPLUS, ORIGINAL, OTHER_VOTES, VOTES
@@ -32,36 +32,35 @@ _COLUMNS = dict(
 _ROW_IN_NAME = re.compile(r"fer2013/(?P<usage>[A-Za-z]+)_(?P<row>\d+)(?:_[a-z]+)?")
 
 
-def find_votes(folder: str | Path) -> tuple[str, bytes] | None:
+def find_votes(folder: Path) -> tuple[str, bytes] | None:
     """Name and content of the votes file anywhere below `folder`, plain or in an archive; None where there is none."""
-    folder = Path(folder)
-    for tree in open_tree_and_archives(folder):
-        for name in tree.sizes:
-            if name.rsplit("/", 1)[-1].lower() == VOTES_FILE:
-                prefix = "" if isinstance(tree, FolderTree) else f"{tree.path.relative_to(folder).as_posix()}/"
-                try:
-                    return prefix + name, tree.read(name)
-                except MemberError as error:
-                    raise UserError(f"{folder / prefix / name}: {error}. Download it again from {VOTES_URL}.") from None
-    return None
+    found = find_named(open_tree_and_archives(folder), VOTES_FILE)
+    if not found:
+        return None
+    tree, name = found[0]
+    try:
+        return tree.full_name(name, folder), tree.read(name)
+    except MemberError as error:
+        where = folder / tree.full_name(name, folder)
+        raise UserError(f"{where}: {error}. Download it again from {VOTES_URL}.") from None
 
 
 def parse_votes(content: bytes, where: str) -> pd.DataFrame:
     """The votes file as a table: usage, then the ten columns of votes, Int64, one row per row of fer2013.csv."""
     remedy = f"Download it again from {VOTES_URL}."
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype={"Usage": str})
-        votes = table.rename(columns=str.strip)[["Usage", *_COLUMNS.values()]]
-        counts = votes[list(_COLUMNS.values())].to_numpy(np.int64)
-    except (KeyError, ValueError, pd.errors.ParserError) as error:
+        table = pd.read_csv(io.BytesIO(content), dtype={"Usage": str}).rename(columns=str.strip)
+        votes = table[list(_COLUMNS.values())].astype("Int64")  # raises where a number is not whole
+        usage = table["Usage"]
+    except (KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"{where} is not FER+'s table of votes ({reason}); expected the columns Usage, "
             f"{', '.join(_COLUMNS.values())}. {remedy}"
         ) from None
-    if counts.min(initial=0) < 0 or counts.max(initial=0) > 10:
+    if not ((votes >= 0) & (votes <= 10)).fillna(False).all(axis=None):
         raise UserError(f"{where} holds numbers of votes outside 0..10. {remedy}")
-    return pd.DataFrame(counts, columns=list(_COLUMNS)).astype("Int64").assign(usage=votes["Usage"].to_numpy())
+    return votes.set_axis(list(_COLUMNS), axis=1).assign(usage=usage)
 
 
 def rows_of(labels: pd.DataFrame, usages: np.ndarray, from_names_of_pictures: bool) -> np.ndarray | None:
@@ -103,36 +102,35 @@ def join_votes(labels: pd.DataFrame, votes: pd.DataFrame, rows: np.ndarray, sour
 
 def label_faces(
     labels: pd.DataFrame, folder: str | Path, source: str, rows_read: int, pictures: bool
-) -> tuple[pd.DataFrame, str]:
-    """Labels of FER2013's faces with the votes that lie beside them, and the name of the votes file ("" = none).
+) -> tuple[pd.DataFrame, tuple[str, int] | None]:
+    """Labels of FER2013's faces with the votes that lie beside them; name and size of the votes file if it was used.
 
     rows_read: rows of fer2013.csv, unusable ones included. pictures: whether the faces come from picture folders.
     Raises UserError when votes are wanted and cannot be had, or when the votes are of another table.
     """
-    instead = "or set ingest_fer2013.labels=original to use FER2013's own labels"
-    found = find_votes(folder)
-    if found is None:
-        if source == ORIGINAL:
-            return labels.assign(original_expression=labels["expression"], label_source=ORIGINAL), ""
-        raise UserError(
+    found = find_votes(Path(folder))
+    votes = parse_votes(found[1], f"{folder}/{found[0]}") if found else None
+    rows = None
+    if votes is not None and (pictures or len(votes) == rows_read):
+        rows = rows_of(labels, votes["usage"].to_numpy(object), from_names_of_pictures=pictures)
+    if found and votes is not None and rows is not None:
+        return join_votes(labels, votes, rows, source), (found[0], len(found[1]))
+    if source == ORIGINAL:
+        return labels.assign(original_expression=labels["expression"], label_source=ORIGINAL), None
+    if not found:
+        reason = (
             f"{folder} has no {VOTES_FILE}, the votes of FER+. Fetch it with `python -m src.datasets.download "
-            f"fer2013`, put it there yourself (from {VOTES_URL}), {instead}."
+            f"fer2013`, put it there yourself (from {VOTES_URL})"
         )
-    name, content = found
-    votes = parse_votes(content, f"{folder}/{name}")
-    usages = votes["usage"].to_numpy(object)
-    rows = rows_of(labels, usages, from_names_of_pictures=pictures) if pictures or len(votes) == rows_read else None
-    if rows is None:
-        if source == ORIGINAL:
-            return labels.assign(original_expression=labels["expression"], label_source=ORIGINAL), ""
-        if pictures:
-            raise UserError(
-                f"{folder}/{name} cannot be joined to these pictures: their file names do not carry the row of "
-                f"fer2013.csv. Use fer2013.csv or icml_face_data.csv, {instead}."
-            )
-        raise UserError(
-            f"{folder}/{name} has {len(votes)} rows, the table of faces {rows_read}, or their usages differ; "
-            "expected one row of votes for each row of fer2013.csv, in its order. Use both files as published, "
-            f"{instead}."
+    elif pictures:
+        reason = (
+            f"{folder}/{found[0]} cannot be joined to these pictures: their file names do not carry the row of "
+            "fer2013.csv. Use fer2013.csv or icml_face_data.csv"
         )
-    return join_votes(labels, votes, rows, source), name
+    else:
+        reason = (
+            f"{folder}/{found[0]} has {0 if votes is None else len(votes)} rows, the table of faces {rows_read}, or "
+            "their usages differ; expected one row of votes for each row of fer2013.csv, in its order. Use both files "
+            "as published"
+        )
+    raise UserError(f"{reason}, or set ingest_fer2013.labels=original to use FER2013's own labels.")

@@ -6,19 +6,19 @@ header size and decoded size agree. (None of 3,430 ExpW photos examined carries 
 
 import io
 from dataclasses import dataclass
-from typing import IO
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from src.datasets.archives import shared_tree
+from src.datasets.archives import FileTree
 
-MAX_PHOTO_PIXELS = 50_000_000  # a decoded colour photo of this size takes 150 MB
+MAX_PHOTO_PIXELS = 50_000_000  # a decoded colour photo of this size takes 150 MB; stricter than Pillow's own limit
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
-Image.MAX_IMAGE_PIXELS = None  # Pillow only reads headers here, and our own limit is stricter
+# Columns of a table of faces in photos, in this order at least: see src/datasets/registry.py.
+BOX_COLUMNS = ("image_name", "photo", "x", "y", "width", "height", "confidence", "expression", "group")
+_HEAD_BYTES = 16 * 2**10  # where the header of nearly every photo ends
 
 _REDUCED = {
     1: cv2.IMREAD_GRAYSCALE,
@@ -41,53 +41,33 @@ class PhotoHeader:
 
 @dataclass(frozen=True)
 class PhotoFolder:
-    """A folder of photos on disk or in a zip; cheap to send to a worker, which opens the tree itself."""
+    """A folder of photos on disk or in an archive, which threads may share."""
 
-    tree: str  # path of the folder or zip
+    tree: FileTree
     prefix: str  # folder within the tree, or empty
 
-    def open(self, photo: str) -> IO[bytes]:
-        """A photo as a stream. Raises MemberError when its entry is damaged."""
-        return shared_tree(self.tree).open(self._name(photo))
+    def read(self, photo: str, limit: int | None = None) -> bytes:
+        """A photo's bytes, or the first `limit`. Raises MemberError when it is missing, damaged or too large."""
+        return self.tree.read(f"{self.prefix}/{photo}" if self.prefix else photo, limit)
 
-    def read(self, photo: str) -> bytes:
-        """A photo's bytes. Raises MemberError when it is damaged or too large."""
-        return shared_tree(self.tree).read(self._name(photo))
-
-    def _name(self, photo: str) -> str:
-        return f"{self.prefix}/{photo}" if self.prefix else photo
-
-
-def _jpeg_header(content: bytes) -> PhotoHeader | None:
-    """The header of an ordinary JPEG, ten times faster than Pillow; None where it takes more than this to tell.
-
-    ITU T.81 annex B: segments of marker FFxx and big-endian length, up to the frame header (C0, C1, C2).
-    """
-    position = 2 if content.startswith(b"\xff\xd8") else len(content)
-    while position + 9 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker in (0xC0, 0xC1, 0xC2):
-            height = int.from_bytes(content[position + 5 : position + 7], "big")
-            width = int.from_bytes(content[position + 7 : position + 9], "big")
-            return PhotoHeader(width, height, "JPEG") if width and height else None
-        if marker < 0xC4 or marker in (0xD9, 0xDA, 0xFF):
-            return None
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-    return None
+    def header(self, photo: str) -> PhotoHeader:
+        """`read_header` of one photo, of which as a rule only the beginning is read. Raises PhotoError, MemberError."""
+        try:
+            return read_header(self.read(photo, _HEAD_BYTES))
+        except PhotoError:
+            return read_header(self.read(photo))
 
 
-def read_header(photo: bytes | IO[bytes]) -> PhotoHeader:
-    """Size and format without decoding. Raises PhotoError: not a photo, or too large to decode.
-
-    photo: its bytes, or a stream of which only the beginning is read.
-    """
-    header = _jpeg_header(photo) if isinstance(photo, bytes) else None
+def read_header(photo: bytes) -> PhotoHeader:
+    """Size and format without decoding. Raises PhotoError: not a photo, or too large to decode."""
     try:
-        if header is None:
-            with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo, formats=FORMATS) as picture:
-                header = PhotoHeader(*picture.size, str(picture.format))
-    except (MemoryError, PermissionError):
+        with Image.open(io.BytesIO(photo), formats=FORMATS) as picture:
+            kind = "JPEG" if picture.format == "MPO" else str(picture.format)  # MPO: JPEGs, one behind the other
+            header = PhotoHeader(*picture.size, kind)
+    except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise PhotoError("photo too large") from None
     except Exception:  # a parser of untrusted bytes: struct.error, SyntaxError, EOFError, zlib.error, ...
         raise PhotoError("photo unreadable") from None
     if header.width * header.height > MAX_PHOTO_PIXELS:

@@ -2,9 +2,29 @@
 
 from typing import Any
 
+import pandas as pd
+
 from src.errors import UserError
+from src.expressions import EXPRESSIONS
+from src.faceset import class_counts
 
 _EXAMPLES = 5  # kept per reason
+
+
+def check_classes(labels: pd.DataFrame, origin: str, remedy: str) -> dict[str, int]:
+    """Faces per class. Raises UserError when a class has none."""
+    counts = class_counts(labels)
+    empty = [name for name, count in counts.items() if not count]
+    if empty:
+        raise UserError(
+            f"{origin} has no usable face of {', '.join(empty)}; expected faces of all seven classes "
+            f"({', '.join(EXPRESSIONS)}). Download it again, or {remedy}."
+        )
+    return counts
+
+
+class BadRow(Exception):
+    """A row cannot be used; the text is the reason under which it is counted."""
 
 
 class SkippedRows:

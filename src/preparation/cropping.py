@@ -1,31 +1,33 @@
-"""Faces out of photos in parallel: every photo is read and decoded once for all its faces.
+"""All sources -> one FaceSet of one size: faces as they come, and faces out of photos, in the order of the registry.
 
-Photos are decoded grey, and as much smaller as their faces allow: libjpeg shrinks by 2, 4 or 8 while
-decoding (DCT scaling), at a fraction of the time. The result depends neither on the number of workers
-nor on the order of files on disk.
-
-The work is done by OpenCV, which lets go of Python's lock, so joblib's threads are preferred: they
-start at once. `joblib.parallel_config(backend=...)` overrides that ("loky", "dask", ...): `crop_photos`
-takes picklable arguments and returns arrays.
+Every photo is read and decoded once for all its faces, grey and as much smaller as they allow: libjpeg shrinks by 2, 4
+or 8 while decoding (DCT scaling), at a fraction of the time. Threads do it, since OpenCV lets go of Python's lock; the
+result depends neither on their number nor on the order of files on disk.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+import pandas as pd
 from tqdm import tqdm
 
 from src.datasets.archives import MemberError
-from src.datasets.photos import PhotoError, PhotoFolder, decode, read_header
+from src.datasets.manifest import pixels_sha256
+from src.datasets.photos import BOX_COLUMNS, PhotoError, PhotoFolder, decode, read_header
+from src.datasets.registry import SOURCES
+from src.datasets.skipped import SkippedRows
+from src.errors import UserError
+from src.faceset import COLUMNS, ORIGINAL, OTHER_VOTES, VOTES, FaceSet, class_counts
+from src.params import CropParams
 from src.recognition.crop_face import Box, crop_face, square_around
 
 # A shrunk photo must still show each face at this multiple of the size of its crop. Measured on 3,430 ExpW
 # photos at 48 px, mean absolute difference to crops from the full photo, in grey levels:
 # 1.0 -> 2.8, 1.25 -> 1.6, 1.5 -> 1.1, 2.0 -> 0.6; processor time of the first three differs by about 5 %.
 RESERVE = 1.5
-_PHOTOS_PER_TASK = 32
-
-PhotoBoxes = tuple[str, list[Box]]  # photo, its boxes
 
 
 def shrink_factor(boxes: Sequence[Box], image_size: int, margin: float) -> int:
@@ -54,29 +56,15 @@ def crop_photo(photos: PhotoFolder, photo: str, boxes: Sequence[Box], image_size
     return crops
 
 
-def crop_photos(photos: PhotoFolder, tasks: list[PhotoBoxes], image_size: int, margin: float) -> list[np.ndarray | str]:
-    """`crop_photo` for several photos; the reason instead of the crops where a photo cannot be used."""
-    results: list[np.ndarray | str] = []
-    for photo, boxes in tasks:
-        try:
-            results.append(crop_photo(photos, photo, boxes, image_size, margin))
-        except (PhotoError, MemberError) as reason:
-            results.append(str(reason))
-    return results
-
-
-def _parallel() -> Parallel:
-    """Results one by one for the progress bar, where the active backend can ("multiprocessing" cannot)."""
-    try:
-        return Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-    except ValueError:
-        return Parallel(n_jobs=-1, prefer="threads")
-
-
 def crop_faces(
-    photos: PhotoFolder, photo_of_face: Sequence[str], boxes: Sequence[Box], image_size: int, margin: float
+    photos: PhotoFolder,
+    photo_of_face: Sequence[str],
+    boxes: Sequence[Box],
+    image_size: int,
+    margin: float,
+    workers: int | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Crop every face; row i of both sequences describes face i.
+    """Crop every face; row i of both sequences describes face i. workers: threads; None leaves it to Python.
 
     Returns uint8 `(N, S, S)` in the order of the faces, and for faces that could not be cropped (zeros
     in the array) position -> reason.
@@ -84,19 +72,90 @@ def crop_faces(
     faces_of_photo: dict[str, list[int]] = {}
     for face, photo in enumerate(photo_of_face):
         faces_of_photo.setdefault(photo, []).append(face)
-    tasks = [(photo, [boxes[face] for face in faces]) for photo, faces in faces_of_photo.items()]
-    chunks = [tasks[start : start + _PHOTOS_PER_TASK] for start in range(0, len(tasks), _PHOTOS_PER_TASK)]
-
     crops = np.zeros((len(boxes), image_size, image_size), np.uint8)
+
+    def crop(item: tuple[str, list[int]]) -> tuple[list[int], str]:
+        photo, faces = item
+        try:
+            crops[faces] = crop_photo(photos, photo, [boxes[face] for face in faces], image_size, margin)
+        except (PhotoError, MemberError) as reason:
+            return faces, str(reason)
+        return faces, ""
+
     failures: dict[int, str] = {}
-    results = _parallel()(delayed(crop_photos)(photos, chunk, image_size, margin) for chunk in chunks)
-    with tqdm(total=len(tasks), unit=" photos", desc="crop", mininterval=1) as progress:
-        for chunk, chunk_results in zip(chunks, results, strict=True):
-            for (photo, _), result in zip(chunk, chunk_results, strict=True):
-                for position, face in enumerate(faces_of_photo[photo]):
-                    if isinstance(result, str):
-                        failures[face] = result
-                    else:
-                        crops[face] = result[position]
-            progress.update(len(chunk))
+    with ThreadPoolExecutor(workers) as pool:
+        results = pool.map(crop, faces_of_photo.items())
+        for faces, reason in tqdm(results, total=len(faces_of_photo), unit=" photos", desc="crop", mininterval=1):
+            failures |= dict.fromkeys(faces, reason) if reason else {}
     return crops, failures
+
+
+def read_box_table(path: str | Path) -> pd.DataFrame:
+    """The table of faces in photos that an ingest stage has written. Raises UserError when it is damaged."""
+    remedy = f"Rebuild it with `dvc repro -f -s ingest_{Path(path).stem}`."
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype={"image_name": str, "photo": str, "group": str})
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). {remedy}") from error
+    if tuple(table.columns) != BOX_COLUMNS or any(table[name].dtype.kind != "i" for name in BOX_COLUMNS[2:6]):
+        raise UserError(f"{path} is damaged; expected the columns {', '.join(BOX_COLUMNS)}. {remedy}")
+    return table
+
+
+def resize_faces(faces: FaceSet, image_size: int) -> np.ndarray:
+    """Images of a set at another size, uint8 `(N, S, S)`, through the crop function."""
+    size = faces.image_size
+    if size == image_size:
+        return np.asarray(faces.images)
+    return np.stack([crop_face(np.asarray(image), (0, 0, size, size), image_size, margin=0) for image in faces.images])
+
+
+def combine(raw: str | Path, interim: str | Path, settings: CropParams) -> tuple[FaceSet, dict[str, Any]]:
+    """Faces of every source of the registry, one behind the other.
+
+    raw: folder with the sources as downloaded. interim: folder with what their ingest stages have written.
+    Returns the set, with columns that a source lacks left empty, and a report. Raises UserError when the outputs of a
+    stage are missing or damaged, or when more than `settings.max_bad_fraction` of the faces cannot be cropped.
+    """
+    images, tables, skipped, rows_read = {}, [], SkippedRows(), 0
+    for name, source in SOURCES.items():
+        path = Path(interim, f"{name}.csv")
+        if not path.is_file() and not path.with_suffix("").is_dir():
+            raise UserError(
+                f"{path.with_suffix('')} (or {path.name}) is missing. Build it with `dvc repro ingest_{name}`, or "
+                "fetch it with `dvc pull`."
+            )
+        if path.is_file():
+            table = read_box_table(path)
+            boxes: list[Box] = list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None))
+            photos = source.find(Path(raw, name)).photos
+            crops, failures = crop_faces(photos, list(table["photo"]), boxes, settings.image_size, settings.margin)
+            for face, reason in sorted(failures.items()):
+                skipped.add(reason, str(table["image_name"].iloc[face]))
+            rows_read += len(table)
+            kept = ~np.isin(np.arange(len(table)), list(failures))
+            images[name] = crops[kept]
+            labels = table.loc[kept, ["image_name", "expression", "group", "confidence"]]
+            labels = labels.assign(confidence=labels["confidence"].map(str), copy_of="", synthetic=False)
+        else:
+            faces = FaceSet.load(Path(interim, name))
+            images[name] = resize_faces(faces, settings.image_size)
+            labels = faces.labels
+        if "label_source" not in labels:
+            labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)
+        tables.append(labels.assign(source=name, usage=source.assign_usage(labels)))
+    skipped.check(rows_read, settings.max_bad_fraction, "crop.max_bad_fraction", str(raw))
+    joint = pd.concat(tables, ignore_index=True)
+    joint = joint[[*COLUMNS, *(column for column in joint if column not in COLUMNS)]]
+    texts = [column for column in joint if column not in (*VOTES, *OTHER_VOTES)]
+    joint = joint.fillna(dict.fromkeys(texts, ""))
+    combined = FaceSet(np.concatenate(list(images.values())), joint)
+    report = {
+        "faces": len(combined),
+        "faces_per_source": {name: len(crops) for name, crops in images.items()},
+        "image_size": settings.image_size,
+        "skipped": skipped.report(),
+        "faces_per_class": class_counts(combined.labels),
+        "manifest": {name: {"pixels_sha256": pixels_sha256(crops)} for name, crops in images.items()},
+    }
+    return combined, report

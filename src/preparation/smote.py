@@ -1,28 +1,44 @@
 """Balance train with SMOTE (Chawla et al. 2002): synthetic faces between a face and its neighbours of the same class.
 
 In pixel space these are cross-fades of two faces, blurrier than photographs; `smote.enabled` says whether they
-are made at all.
+are made at all. What people saw in the two faces is mixed as their pixels are.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from imblearn.over_sampling import SMOTE
+from sklearn.neighbors import NearestNeighbors
 
 from src.errors import UserError
-from src.expressions import EXPRESSIONS
-from src.faceset import ORIGINAL, FaceSet
+from src.expressions import EXPRESSIONS, NUM_CLASSES
+from src.faceset import FERPLUS, ORIGINAL, VOTES, FaceSet
 from src.params import SmoteParams
+
+_NUM_VOTERS = 10  # as in FER+
+
+
+class _PixelNeighbors(NearestNeighbors):
+    """Neighbours by all columns but the last `NUM_CLASSES`, which SMOTE interpolates without their having a say."""
+
+    def fit(self, X: np.ndarray, y: Any = None) -> "_PixelNeighbors":
+        return super().fit(X[:, :-NUM_CLASSES])
+
+    def kneighbors(self, X: np.ndarray, **options: Any) -> Any:
+        return super().kneighbors(X[:, :-NUM_CLASSES], **options)
 
 
 def balance(faces: FaceSet, params: SmoteParams) -> FaceSet:
     """The faces as they are, followed by synthetic ones (labels: source "smote", synthetic True).
 
-    Every class is filled up to `target_fraction` of the largest. Raises UserError when a class that
-    needs filling has no more faces than `neighbors`.
+    Every class is filled up to `target_fraction` of the largest. Where people's votes are learned from, synthetic
+    faces have ten: the mix of their two faces' distributions, rounded. Raises UserError when a class that needs filling
+    has no more faces than `neighbors`.
     """
     if not params.enabled:
         return faces
-    counts = np.bincount(faces.targets, minlength=len(EXPRESSIONS))
+    counts = np.bincount(faces.targets, minlength=NUM_CLASSES)
     goal = round(int(counts.max()) * params.target_fraction)
     wanted = {code: goal for code, count in enumerate(counts) if 0 < count < goal}
     for code in wanted:
@@ -35,28 +51,25 @@ def balance(faces: FaceSet, params: SmoteParams) -> FaceSet:
         return faces
     size = faces.image_size
     # float32 halves the memory of the default float64 and holds grey levels exactly.
-    pixels = np.asarray(faces.images).reshape(len(faces), -1).astype(np.float32)
-    sampler = SMOTE(sampling_strategy=wanted, k_neighbors=params.neighbors, random_state=params.seed)
-    resampled, targets = sampler.fit_resample(pixels, faces.targets)  # originals first, in order
-    new = np.clip(np.rint(resampled[len(faces) :]), 0, 255).astype(np.uint8).reshape(-1, size, size)
+    rows = np.empty((len(faces), size * size + NUM_CLASSES), np.float32)
+    rows[:, :-NUM_CLASSES] = np.asarray(faces.images).reshape(len(faces), -1)
+    rows[:, -NUM_CLASSES:] = faces.distributions
+    neighbors = _PixelNeighbors(n_neighbors=params.neighbors + 1)  # a face is the nearest to itself
+    sampler = SMOTE(sampling_strategy=wanted, k_neighbors=neighbors, random_state=params.seed)
+    resampled, targets = sampler.fit_resample(rows, faces.targets)  # originals first, in order
+    new = resampled[len(faces) :]
+    images = np.clip(np.rint(new[:, :-NUM_CLASSES]), 0, 255).astype(np.uint8).reshape(-1, size, size)
     names = [f"smote/{number:06d}" for number in range(len(new))]
-    labels = pd.DataFrame(
-        {
-            "image_name": names,
-            "source": "smote",
-            "usage": "",
-            "expression": [EXPRESSIONS[code] for code in targets[len(faces) :]],
-            "group": names,
-            "copy_of": "",
-            "synthetic": True,
-        }
-    )
-    labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)  # no one voted on them
+    labels = pd.DataFrame({"image_name": names, "source": "smote", "group": names, "synthetic": True})
+    labels["expression"] = [EXPRESSIONS[code] for code in targets[len(faces) :]]
+    labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)
+    if "label_source" in faces.labels and (faces.labels["label_source"] == FERPLUS).any():
+        votes = np.rint(new[:, -NUM_CLASSES:] * _NUM_VOTERS).astype(np.int64)
+        labels = labels.assign(label_source=FERPLUS, **dict(zip(VOTES, votes.T, strict=True)))
     for column in faces.labels.columns.difference(labels.columns):
         kind = faces.labels[column].dtype
-        filler = pd.NA if kind == "Int64" else False if kind == "bool" else ""
-        labels[column] = pd.Series([filler] * len(new), dtype=kind)
-    return FaceSet(
-        np.concatenate([faces.images, new]),
-        pd.concat([faces.labels, labels[faces.labels.columns]], ignore_index=True),
-    )
+        labels[column] = pd.Series(
+            [pd.NA if kind == "Int64" else False if kind == "bool" else ""] * len(new), dtype=kind
+        )
+    labels = labels[faces.labels.columns].astype(faces.labels.dtypes.to_dict())
+    return FaceSet(np.concatenate([faces.images, images]), pd.concat([faces.labels, labels], ignore_index=True))

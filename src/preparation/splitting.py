@@ -1,7 +1,8 @@
 """Split faces into train, validation and test without leaks.
 
-- `official`: FER2013 by its own usage (Training, PublicTest, PrivateTest); ExpW 70/15/15 by photo.
-- `random`: both sources 60/20/20 by photo.
+- `official`: faces with a usage of their source's own (Training, PublicTest, PrivateTest: FER2013) by that, the others
+  (ExpW) 70/15/15 by photo.
+- `random`: all 60/20/20 by photo.
 No photo is parted. Of pictures that are copies of one another, those in test stay and the others leave
 validation and train; else those in validation stay and the others leave train. Under labels=ferplus, pictures in which
 people saw no face or no expression leave train.
@@ -41,22 +42,21 @@ def assign_groups(groups: pd.Series, fractions: tuple[float, float, float], seed
 def assign_splits(labels: pd.DataFrame, protocol: str, seed: int) -> np.ndarray:
     """The split of every row before copies are removed, object `(N,)` of "train", "validation" or "test".
 
-    Raises UserError for a FER2013 row without a known usage under the official protocol.
+    A row without a usage is drawn with its photo. Raises UserError for an unknown usage under the official protocol.
     """
     if protocol == "random":
         return assign_groups(labels["group"], _FRACTIONS["random"], seed)
-    fer2013 = (labels["source"] == "fer2013").to_numpy()
-    split = np.empty(len(labels), object)
-    unknown = sorted(set(labels["usage"][fer2013]) - set(_USAGES))
+    unknown = sorted(set(labels["usage"]) - set(_USAGES) - {""})
     if unknown:
         raise UserError(
-            f"FER2013 rows have the usages {unknown}; the official split needs {sorted(_USAGES)}. "
-            "Use data with its original usage, or set split.protocol=random."
+            f"Faces have the usages {unknown}; the official split knows {sorted(_USAGES)}, or none where photos are to "
+            "be drawn. Use data with its original usage, or set split.protocol=random."
         )
-    split[fer2013] = labels["usage"][fer2013].map(_USAGES)
-    if not fer2013.all():
-        split[~fer2013] = assign_groups(labels["group"][~fer2013], _FRACTIONS["official"], seed)
-    return split
+    split = labels["usage"].map(_USAGES)
+    drawn = (labels["usage"] == "").to_numpy()
+    if drawn.any():
+        split[drawn] = assign_groups(labels["group"][drawn], _FRACTIONS["official"], seed)
+    return split.to_numpy(object)
 
 
 def shows_no_expression(labels: pd.DataFrame) -> np.ndarray:

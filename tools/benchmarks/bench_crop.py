@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 
+from src.datasets.archives import open_tree
 from src.datasets.photos import PhotoFolder
 from src.preparation import cropping
 from src.recognition.crop_face import Box
@@ -32,19 +32,15 @@ def _read_table(folder: Path) -> tuple[list[str], list[Box]]:
 
 def _ours(folder: Path) -> Callable[[], object]:
     photos, boxes = _read_table(folder)
-    where = PhotoFolder(str(folder / "photos"), "")
+    where = PhotoFolder(open_tree(folder / "photos"), "")
     return lambda: np.save(folder / "ours.npy", cropping.crop_faces(where, photos, boxes, IMAGE_SIZE, MARGIN)[0])
 
 
 def _ours_one_thread(folder: Path) -> Callable[[], object]:
     photos, boxes = _read_table(folder)
-    where = PhotoFolder(str(folder / "photos"), "")
+    where = PhotoFolder(open_tree(folder / "photos"), "")
 
-    def work() -> object:
-        with joblib.parallel_config(backend="sequential"):
-            return cropping.crop_faces(where, photos, boxes, IMAGE_SIZE, MARGIN)
-
-    return work
+    return lambda: cropping.crop_faces(where, photos, boxes, IMAGE_SIZE, MARGIN, workers=1)
 
 
 def _baseline(folder: Path) -> Callable[[], object]:

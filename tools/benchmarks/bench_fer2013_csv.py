@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from src.datasets.fer2013 import load_fer2013
+from src.datasets import fer2013
+from src.params import IngestFer2013Params
 from tools.benchmarks import baselines, data, measuring
 
 MODULE = "tools.benchmarks.bench_fer2013_csv"
 
 
 def _ours(folder: Path) -> Callable[[], object]:
-    return lambda: load_fer2013(folder / "fer2013", max_bad_fraction=0.0)
+    return lambda: fer2013.load(folder / "fer2013", IngestFer2013Params(labels="original", max_bad_fraction=0.0))
 
 
 def _itertuples(folder: Path) -> Callable[[], object]:
@@ -49,7 +50,7 @@ def main() -> None:
         rows = measuring.measure(MODULE, WAYS, folder, repeats)
         title = f"FER2013 CSV, 35,887 rows, {path.stat().st_size / 1e6:.0f} MB, {data.source()}"
         measuring.print_table(title, rows, repeats)
-        faces, _ = load_fer2013(folder / "fer2013", max_bad_fraction=0.0)
+        faces, _ = fer2013.load(folder / "fer2013", IngestFer2013Params(labels="original", max_bad_fraction=0.0))
         same = np.array_equal(faces.images, baselines.parse_with_fromstring(path))
         print(f"pixels of all ways equal: {'yes' if same else 'NO'}")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.datasets.expw import load_expw
-from src.datasets.fer2013 import load_fer2013
+from src.datasets import expw, fer2013
 from src.expressions import CODE
 from src.faceset import FaceSet
+from src.params import IngestExpwParams, IngestFer2013Params
 from tools.benchmarks.measuring import ROOT
 
 # Rows of the official CSV per usage.
@@ -38,7 +38,8 @@ def _raw(folder: Path, dataset: str) -> Path:
 
 def load_faces(folder: Path) -> FaceSet:
     """FER2013 as it is at hand."""
-    return load_fer2013(_raw(folder, "fer2013"), max_bad_fraction=0.02)[0]
+    settings = IngestFer2013Params(labels="original", max_bad_fraction=0.02)
+    return fer2013.load(_raw(folder, "fer2013"), settings)[0]
 
 
 def write_fer2013_csv(path: Path, faces: FaceSet) -> None:
@@ -58,7 +59,8 @@ def write_fer2013_csv(path: Path, faces: FaceSet) -> None:
 def unpack_photos(folder: Path) -> tuple[Path, pd.DataFrame]:
     """ExpW's photos in a folder of their own, and the checked table of their faces."""
     raw = _raw(folder, "expw")
-    table, _, photos = load_expw(raw, confidence_min=0, max_bad_fraction=0.05)
+    table, _ = expw.load(raw, IngestExpwParams(confidence_min=0.0, max_bad_fraction=0.05))
+    photos = expw.find(raw).photos
     target = folder / "photos"
     target.mkdir()
     for name in table["photo"].unique():
