@@ -2,6 +2,7 @@
 
     python -m src.evaluation my_pictures/                     # my_pictures/happy/*.jpg, my_pictures/sad/*.png, ...
     python -m src.evaluation faces.csv --cropped              # columns image, expression; the pictures are faces
+    python -m src.evaluation my_pictures/ --against other.onnx
 
 In: labelled pictures and an exported model (pretrained/model.onnx). Out: a table on screen and, in build/evaluation,
 evaluate.json, predictions.csv, charts, and a sheet of the worst mistakes.
@@ -15,7 +16,7 @@ import pandas as pd
 
 from src.errors import UserError, run_program
 from src.evaluation import scoring
-from src.evaluation.metrics import ScoringRules, baselines, evaluate_faces
+from src.evaluation.metrics import ScoringRules, evaluate_split
 from src.evaluation.own_pictures import NO_FACE, list_pictures, read_faces
 from src.expressions import EXPRESSIONS
 from src.params import load_params
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="an export of this project (default: pretrained/)",
     )
+    parser.add_argument("--against", type=Path, metavar="FILE", help="another export, to be compared on the same faces")
     parser.add_argument("--cropped", action="store_true", help="the pictures are cropped faces: detect nothing")
     parser.add_argument("--detector", choices=CHOICES, default="auto", help="auto: YuNet, fetched once, or else Haar")
     parser.add_argument(
@@ -74,6 +76,12 @@ def evaluate_pictures(options: argparse.Namespace) -> str:
     _check_output(options.output, options.source)
     pictures = list_pictures(options.source)
     classifier = Classifier(options.model, threads=2)
+    other = Classifier(options.against, threads=2) if options.against else None
+    if other is not None and other.metadata.image_size != classifier.metadata.image_size:
+        raise UserError(
+            f"{options.against} takes faces of {other.metadata.image_size} pixels, {options.model} of "
+            f"{classifier.metadata.image_size}. Compare models of one face size, or evaluate each by itself."
+        )
     detector = None
     if not options.cropped and any(picture.box is None for picture in pictures):
         detector, reason = open_detector(options.detector, options.detector_model)
@@ -93,19 +101,19 @@ def evaluate_pictures(options: argparse.Namespace) -> str:
         bootstrap_samples=settings.bootstrap_samples,
         seed=settings.seed,
     )
-    scored = scoring.ScoredFaces(faces, classifier.predict(faces.images))
+    scored = scoring.ScoredFaces(faces, classifier.predict(faces.images), faces.targets)
     figures: dict[str, Any] = {
-        "pictures": {"all": evaluate_faces(scored.probabilities, faces.targets, rules)},
-        "baseline": baselines(faces.targets),
+        "pictures": evaluate_split(scored.probabilities, faces.labels, rules),
         "skipped": dict(sorted(skipped.items())),
         "model": str(options.model),
     }
+    if other is not None:
+        figures["against"] = scoring.variant_figures(other, {"pictures": scored}, rules)
     with replace_directory(options.output) as partial:
         write_json(partial / "evaluate.json", figures)
         _predictions(scored).to_csv(partial / "predictions.csv", index=False, lineterminator="\n")
-        scoring.write_plot_tables(partial, scored, rules)
-        scoring.draw_test_plots(partial, scored, rules, figures["pictures"]["all"]["ece"], name="pictures")
-        scoring.draw_mistakes(partial / "mistakes.png", scored, min(settings.mistakes, _LARGEST_SHEET), name="pictures")
+        scoring.draw_plots(partial, {"all": scored}, figures["pictures"], rules, "your pictures")
+        scoring.draw_mistakes(partial / "mistakes.png", {"all": scored}, min(settings.mistakes, _LARGEST_SHEET))
     return scoring.summary(figures, splits=("pictures",))
 
 
