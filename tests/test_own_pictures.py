@@ -1,6 +1,7 @@
 """`python -m src.evaluation` on folders and tables of pictures: what is scored, what is skipped, what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -43,7 +44,7 @@ def faces_by_class(tmp_path: Path) -> Path:
 
 def test_report_of_cropped_faces(faces_by_class: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
-    result = evaluate(faces_by_class, "--cropped", "--output", output)
+    result = evaluate(faces_by_class, "--cropped", "--output", output, "--against", RELEASED.with_suffix(".int8.onnx"))
     assert result.returncode == 0, result.stderr
     assert "skipped 1 of 15 pictures: photo unreadable" in result.stdout
     figures = json.loads((output / "evaluate.json").read_text())
@@ -55,6 +56,10 @@ def test_report_of_cropped_faces(faces_by_class: Path, tmp_path: Path) -> None:
     expected = Classifier(RELEASED).predict(faces)
     np.testing.assert_allclose(predictions.iloc[:, 4:], expected, atol=1e-3)
     assert f"{figures['pictures']['all']['accuracy']:.3f}" in result.stdout
+    other = figures["against"]["pictures"]["all"]
+    difference = other["only_first_right"] - other["only_second_right"]
+    assert difference == round(14 * (figures["pictures"]["all"]["accuracy"] - other["accuracy"]))
+    assert re.search(r"^against +pictures +all faces ", result.stdout, re.MULTILINE)
     for name in ("confusion.png", "per_class.png", "reliability.png", "mistakes.png"):
         assert (output / name).stat().st_size > 100
 
