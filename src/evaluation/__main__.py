@@ -37,22 +37,15 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("source", type=Path, metavar="FOLDER", help="the folder, or the CSV file")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=RELEASED_MODEL,
-        metavar="FILE",
-        help="an export of this project (default: pretrained/)",
-    )
-    parser.add_argument("--against", type=Path, metavar="FILE", help="another export, to be compared on the same faces")
+    for flag, metavar, default, text in (
+        ("--model", "FILE", RELEASED_MODEL, "an export of this project (default: pretrained/)"),
+        ("--against", "FILE", None, "another export, to be compared on the same faces"),
+        ("--detector-model", "FILE", None, "a YuNet file to use instead of fetching one"),
+        ("--output", "DIR", Path("build/evaluation"), "default: build/evaluation"),
+    ):
+        parser.add_argument(flag, type=Path, metavar=metavar, default=default, help=text)
     parser.add_argument("--cropped", action="store_true", help="the pictures are cropped faces: detect nothing")
     parser.add_argument("--detector", choices=CHOICES, default="auto", help="auto: YuNet, fetched once, or else Haar")
-    parser.add_argument(
-        "--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("build/evaluation"), metavar="DIR", help="default: build/evaluation"
-    )
     return parser
 
 

@@ -72,7 +72,6 @@ def evaluate_faces(
         figures["per_class"] = {
             EXPRESSIONS[code]: {
                 "n": int(support[code]),
-                "loss": losses[targets[named] == code].mean(),
                 **_with_interval("recall", measured["recall"][code], drawn["recall"][:, code], support[code]),
                 **_with_interval("precision", measured["precision"][code], drawn["precision"][:, code], claimed[code]),
                 "f1": measured["f1"][code],

@@ -4,7 +4,6 @@ The text is `model_card.md.jinja`, beside this file; its headings follow Mitchel
 Reporting", FAT* 2019. Every figure comes from metrics/details/evaluate.json or from the metadata in the exported file.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,17 +56,13 @@ class CardFacts:
 def render_model_card(facts: CardFacts) -> str:
     """The card as Markdown."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
     environment.filters |= {"count": "{:,}".format, "decimal": "{:.3f}".format, "interval": _interval}
     counts = facts.distribution.groupby("stage", sort=False)["faces"].agg(["sum", "min", "max"])
-    content = {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
     return environment.get_template("model_card.md.jinja").render(
-        **content,
+        **vars(facts),
         title=title,
         stages=[(stage, *row) for stage, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)],
         parts={split: _parts(split, facts.protocol) for split in _OFFICIAL},

@@ -254,11 +254,8 @@ def summary(figures: Mapping[str, Any], splits: tuple[str, ...] = ("validation",
         heads = ("model", "split", "labels", "accuracy (95 %)", "same", "right alone", "wrong alone", "McNemar's p")
         text += "\n\n" + tabulate(others, heads, floatfmt=("",) * 4 + (".3f", "", "", "g"))
     for source, row in figures.get("threshold", {}).items():
-        text += f"\n{source}: certain answers are right in {row['wanted_accuracy']:.2f} (validation) " + (
-            f"from {row['threshold']:.2f} on; {row['coverage']:.3f} get one"
-            if "threshold" in row
-            else "at no threshold"
-        )
+        found = "from {threshold:.2f} on; {coverage:.3f} get one".format(**row) if "threshold" in row else "nowhere"
+        text += f"\n{source}: certain answers are right in {row['wanted_accuracy']:.2f} (validation) {found}"
     return text
 
 
