@@ -154,7 +154,7 @@ def test_copies_do_not_narrow_an_interval() -> None:
 
 
 def test_bootstrap_intervals_cover_the_true_value() -> None:
-    """Of 95 % intervals from 200 fresh samples of photos with two faces, at least 90 % must hold the true value."""
+    """Of 95 % intervals from 100 fresh samples of photos with two faces, at least 90 % must hold the true value."""
     probabilities, targets = guesses(50_000)
     rng = np.random.default_rng(3)
     predicted = probabilities.argmax(axis=1)
@@ -163,13 +163,13 @@ def test_bootstrap_intervals_cover_the_true_value() -> None:
     pairs = np.stack([np.arange(len(targets)), second], axis=1)
     population = measures(confusion_matrix(targets[pairs.ravel()], predicted[pairs.ravel()]))
     hits = {"accuracy": 0, "macro_f1": 0}
-    for seed in range(200):
+    for seed in range(100):
         rows = pairs[rng.integers(0, len(pairs), 200)].ravel()
-        drawn = measures(resampled_confusions(targets[rows], predicted[rows], np.arange(400) // 2, 300, seed))
+        drawn = measures(resampled_confusions(targets[rows], predicted[rows], np.arange(400) // 2, 200, seed))
         for name in hits:
             low, high = np.quantile(drawn[name], (0.025, 0.975))
             hits[name] += bool(low <= population[name] <= high)
-    assert min(hits.values()) >= 180, hits
+    assert min(hits.values()) >= 90, hits
 
 
 def test_clusters_tie_copies_and_faces_of_one_photo() -> None:

@@ -27,7 +27,7 @@ from src.storage import replace_directory, write_json
 _LARGEST_SHEET = 64
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.evaluation",
         description="Evaluate a model on labelled pictures: a folder with one subfolder per expression, or a CSV with "
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, type=Path, metavar=metavar, default=default, help=text)
     parser.add_argument("--cropped", action="store_true", help="the pictures are cropped faces: detect nothing")
     parser.add_argument("--detector", choices=CHOICES, default="auto", help="auto: YuNet, fetched once, or else Haar")
-    return parser
+    return parser.parse_args(arguments)
 
 
 def _check_output(output: Path, source: Path) -> None:
@@ -119,7 +119,7 @@ def _predictions(scored: scoring.ScoredFaces) -> pd.DataFrame:
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    options = parse_options()
     print(evaluate_pictures(options))
     print(f"wrote {options.output}: evaluate.json, predictions.csv, confusion.png, per_class.png, mistakes.png, ...")
 
