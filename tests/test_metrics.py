@@ -77,14 +77,9 @@ def test_figures_agree_with_scikit_learn(classes: tuple[int, ...], contempt: int
         assert (row["precision"], row["recall"], row["f1"]) == pytest.approx(
             (precision[place], recall[place], f1[place]), abs=1e-5
         )
-
-
-def test_figures_of_a_class() -> None:
-    probabilities, targets = guesses(700)
-    row = figures_of(probabilities, targets)["per_class"]["happy"]
-    happy = targets == 3
-    assert row["recall_low"] < row["recall"] < row["recall_high"]
-    assert row["ece"] == pytest.approx(expected_calibration_error(probabilities[:, 3], happy, 15), abs=1e-5)
+        code = classes[place]
+        expected_error = expected_calibration_error(probabilities[:, code], targets == code, 15)
+        assert row["ece"] == pytest.approx(expected_error, abs=1e-5)
 
 
 def test_coverage_and_accuracy_when_certain() -> None:
@@ -223,17 +218,17 @@ def test_sections_of_a_split() -> None:
             "group": [f"{number}" for number in range(60)],
             "copy_of": "",
             "expression": np.array(EXPRESSIONS)[targets],
-            "source": ["fer2013"] * 40 + ["expw"] * 20,
+            "source": ["fer2013"] * 40 + ["third"] * 20,  # a data set that nobody has thought of
             "copy_in_train": [True] * 10 + [False] * 50,
         }
     )
     sections = evaluate_split(probabilities, labels, RULES)
-    numbers = {"fer2013": 40, "expw": 20, "all": 60}
-    clean = {"fer2013_without_copies": 30, "expw_without_copies": 20, "all_without_copies": 50}
+    numbers = {"fer2013": 40, "third": 20, "all": 60}
+    clean = {"fer2013_without_copies": 30, "third_without_copies": 20, "all_without_copies": 50}
     assert {name: row["n"] for name, row in sections.items()} == numbers | clean  # no votes: no section of FER+
     assert sections["fer2013_without_copies"] == figures_of(probabilities[10:40], targets[10:40])
-    assert sections["expw"] == sections["expw_without_copies"]
-    assert main_sections(labels) == {"fer2013": "fer2013", "expw": "expw"}
+    assert sections["third"] == sections["third_without_copies"]
+    assert main_sections(labels) == {"fer2013": "fer2013", "third": "third"}
     assert main_sections(voted("6100003000")) == {"fer2013": "ferplus"}
 
 
@@ -248,8 +243,3 @@ def test_comparison_is_mcnemars_exact_test() -> None:
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="probabilities"):
         figures_of(np.zeros((3, 6)), np.zeros(3, int))
-
-
-def test_same_seed_same_figures() -> None:
-    probabilities, targets = guesses(200)
-    assert figures_of(probabilities, targets) == figures_of(probabilities, targets)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from src.evaluation.labellings import LABELLINGS, SOURCES, by_majority
+from src.evaluation.labellings import by_majority, section
 from src.evaluation.metrics import ScoringRules, confusion_matrix, evaluate_faces, rounded
 from src.evaluation.scoring import ScoredFaces
 from src.expressions import EXPRESSIONS, NUM_CLASSES
@@ -129,8 +129,8 @@ def label_noise(validation: ScoredFaces) -> dict[str, dict[str, Any]]:
     votes, voted = by_majority(labels)
     majority[voted] = votes
     figures = {}
-    for source in SOURCES:
-        targets, rows = LABELLINGS[source](labels)
+    for source in sorted(set(labels["source"])):
+        targets, rows = section(labels, source)
         against = (validation.predicted[rows] != targets) & (validation.confidence[rows] >= _CONFIDENT)
         figures[source] = {"n": len(rows), "against_label": int(against.sum())}
         decided = against & (majority[rows] >= 0)

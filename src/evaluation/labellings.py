@@ -19,7 +19,8 @@ from src.expressions import CODE, NUM_CLASSES
 from src.faceset import FERPLUS, OTHER_VOTES, VOTES
 
 CONTEMPT = NUM_CLASSES
-SOURCES = ("fer2013", "expw")
+SOURCES = ("fer2013", "expw")  # that have files of their own for DVC's plots
+OWN_PICTURES = "pictures"  # source of faces that are no data set
 Targets = tuple[np.ndarray, np.ndarray]  # targets, rows
 # FER+'s order of columns, by which the first of equal votes wins: its authors' code and most others take an argmax.
 _FERPLUS_ORDER = np.array([6, 3, 5, 4, 0, 1, 2, 7, 8, 9])  # neutral, happy, surprise, sad, angry, disgust, fear, ...
@@ -36,8 +37,8 @@ def own_labels(labels: pd.DataFrame) -> Targets:
     return _expressions(labels, (labels["source"] == "fer2013").to_numpy(), column)
 
 
-def expw_labels(labels: pd.DataFrame) -> Targets:
-    return _expressions(labels, (labels["source"] == "expw").to_numpy())
+def of_source(labels: pd.DataFrame, source: str) -> Targets:
+    return _expressions(labels, (labels["source"] == source).to_numpy())
 
 
 def by_majority(labels: pd.DataFrame, classes: int = 8) -> Targets:
@@ -62,7 +63,6 @@ LABELLINGS: dict[str, Callable[[pd.DataFrame], Targets]] = {
     "ferplus_argmax": by_most_votes,
     "ferplus_argmax_7": lambda labels: by_most_votes(labels, 7),
     "fer2013": own_labels,
-    "expw": expw_labels,
     "all": as_trained,
 }
 TITLES = {
@@ -74,7 +74,12 @@ TITLES = {
     "expw": "ExpW",
     "all": "all faces",
 }
-_WITH_AND_WITHOUT_COPIES = ("ferplus", "fer2013", "expw", "all")
+_TOLD_APART = ("ferplus", "fer2013", "all")  # and each other source: by whether a picture had a copy in train
+
+
+def section(labels: pd.DataFrame, name: str) -> Targets:
+    """By a labelling, or, for the name of another source, the faces of that source."""
+    return LABELLINGS[name](labels) if name in LABELLINGS else of_source(labels, name)
 
 
 def title(section: str) -> str:
@@ -84,20 +89,22 @@ def title(section: str) -> str:
 
 def split_sections(labels: pd.DataFrame) -> dict[str, Targets]:
     """Every labelling that decides faces; the main ones, where `copy_in_train` is known, again without those."""
-    sections = {name: labelling(labels) for name, labelling in LABELLINGS.items()}
+    others = sorted(set(labels["source"]) - {"fer2013", OWN_PICTURES})
+    sections = {name: section(labels, name) for name in [*LABELLINGS, *others]}
     if "copy_in_train" in labels:
         clean = ~labels["copy_in_train"].to_numpy(bool)
-        for name in _WITH_AND_WITHOUT_COPIES:
+        for name in [*_TOLD_APART, *others]:
             targets, rows = sections[name]
             sections[f"{name}_without_copies"] = targets[clean[rows]], rows[clean[rows]]
-    return {name: section for name, section in sections.items() if len(section[0])}
+    return {name: found for name, found in sections.items() if len(found[0])}
 
 
 def main_sections(labels: pd.DataFrame) -> dict[str, str]:
     """Source -> the section whose labels are nearest to what training learned; sources without faces are left out."""
     voted = "label_source" in labels and (labels["label_source"] == FERPLUS).any()
-    names = {"fer2013": "ferplus" if voted else "fer2013", "expw": "expw"}
-    return {source: name for source, name in names.items() if len(LABELLINGS[name](labels)[0])}
+    others = sorted(set(labels["source"]) - {"fer2013"})
+    names = {"fer2013": "ferplus" if voted else "fer2013"} | {source: source for source in others}
+    return {source: name for source, name in names.items() if len(section(labels, name)[0])}
 
 
 def clusters(labels: pd.DataFrame) -> np.ndarray:

@@ -101,13 +101,13 @@ def evaluate_split(
 def headline(figures: Mapping[str, Any], main: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """The few figures that `dvc metrics` and `dvc exp` show; names are short because 120 columns hold them all.
 
-    fer+, fer, expw: accuracy by FER+'s majority (8 classes), by FER2013's own labels, and on ExpW. f1, ece, of
-    validation, on which choices are made: means over the sources of macro F1 and of the expected calibration error, by
-    the sections of `main` (see `labellings.main_sections`).
+    fer+, fer, expw: accuracy by FER+'s majority (8 classes), FER2013's own labels, and on each other source. f1, ece,
+    of validation, on which choices are made: means over the sources of macro F1 and of the expected calibration error,
+    by the sections of `main` (see `labellings.main_sections`).
     """
-    sections = {"ferplus": "fer+", "fer2013": "fer", "expw": "expw"}
+    names = {"ferplus": "fer+", "fer2013": "fer"} | {name: name for source, name in main.items() if source != "fer2013"}
     content = {
-        short: {key: figures[split][name]["accuracy"] for name, key in sections.items() if name in figures[split]}
+        short: {key: figures[split][name]["accuracy"] for name, key in names.items() if name in figures[split]}
         for short, split in (("test", "test"), ("val", "validation"))
     }
     for short, long in (("f1", "macro_f1"), ("ece", "ece")):

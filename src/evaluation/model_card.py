@@ -7,6 +7,7 @@ Reporting", FAT* 2019. Every figure comes from metrics/details/evaluate.json or 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def render_model_card(facts: CardFacts) -> str:
         **vars(facts),
         title=title,
         stages=[(stage, *row) for stage, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)],
-        parts={split: _parts(split, facts.protocol) for split in _OFFICIAL},
+        parts=partial(_part, facts.protocol == "official"),
         published=_PUBLISHED,
         conditions=CONDITIONS,
         variants=_VARIANTS,
@@ -80,10 +81,10 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def _parts(split: str, protocol: str) -> dict[str, str]:
-    """Source -> what a split holds of it, in words."""
-    fer2013 = _OFFICIAL[split] if protocol == "official" else "FER2013 (drawn at random)"
-    return {"fer2013": fer2013, "expw": "ExpW (drawn at random by photo)"}
+def _part(official: bool, split: str, source: str) -> str:
+    """What a split holds of a source, in words."""
+    fer2013 = _OFFICIAL[split] if official else "FER2013 (drawn at random)"
+    return fer2013 if source == "fer2013" else f"{title(source)} (drawn at random by photo)"
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from src.datasets.photos import PHOTO_SUFFIXES, PhotoError, decode, read_header
 from src.errors import UserError
+from src.evaluation.labellings import OWN_PICTURES
 from src.expressions import EXPRESSIONS, FOLDER_NAMES
 from src.faceset import FaceSet
 from src.recognition.crop_face import Box, crop_face
@@ -116,7 +117,7 @@ def read_faces(
         else:
             rows.append((str(picture.path), picture.expression))
     labels = pd.DataFrame(rows, columns=["image_name", "expression"])
-    labels = labels.assign(group=labels["image_name"], source="pictures", usage="", copy_of="", synthetic=False)
+    labels = labels.assign(group=labels["image_name"], source=OWN_PICTURES, usage="", copy_of="", synthetic=False)
     images = np.stack(crops) if crops else np.zeros((0, image_size, image_size), np.uint8)
     return FaceSet(images, labels), skipped
 

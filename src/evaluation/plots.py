@@ -24,7 +24,7 @@ CONDITIONS = {
     "sharpness": "sharpness (variance of the Laplacian)",
     "brightness": "brightness (mean grey level)",
 }
-_LINES = ("#0072B2", "#D55E00", "#009E73")  # of sections
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")  # of sections
 _CONFUSION_LABELS = (*EXPRESSIONS, "contempt")
 _STYLE: dict[str, Any] = {
     "figure.dpi": 150,
@@ -188,8 +188,8 @@ def draw_corruptions(path: str | Path, sections: Mapping[str, Mapping[str, Any]]
 def draw_learning_curves(path: str | Path, history: pd.DataFrame) -> None:
     """Loss and accuracy of train and validation over the epochs, the teacher's apart from the network's own.
 
-    history: epoch, phase, loss, accuracy, val_loss, val_accuracy; where it has a column `kept`, the last epoch that
-    was kept is marked. The start of a later phase of one network is a dashed line.
+    history: epoch, phase, loss, accuracy, val_loss, val_accuracy; where it has a column `kept`, the epoch that
+    was kept is marked, or all whose mean was. The start of a later phase of one network is a dashed line.
     """
     is_teacher = history["phase"] == "teacher"
     networks = {"teacher": history[is_teacher], "the network itself": history[~is_teacher]}
@@ -205,10 +205,12 @@ def draw_learning_curves(path: str | Path, history: pd.DataFrame) -> None:
                     (f"val_{measure}", VALIDATION_COLOUR, "validation"),
                 ):
                     axes.plot(rows["epoch"], rows[column], color=colour, label=label, marker=marker, markersize=4)
-                kept = rows[_flags(rows["kept"])].tail(1) if "kept" in rows else rows[:0]
-                for epoch, value in zip(kept["epoch"], kept[f"val_{measure}"], strict=True):
-                    label = f"kept: epoch {epoch}, {value:.3f}"
-                    axes.plot(epoch, value, "o", markersize=7, color="none", markeredgecolor="black", label=label)
+                kept = rows[_flags(rows["kept"])] if "kept" in rows else rows[:0]
+                if len(kept):
+                    last = kept["epoch"].iloc[-1]
+                    label = f"kept: epoch {last}" if len(kept) == 1 else f"kept: mean of {len(kept)} epochs, to {last}"
+                    values = (kept["epoch"], kept[f"val_{measure}"])
+                    axes.plot(*values, "o", markersize=7, color="none", markeredgecolor="black", label=label)
                 for start in rows["epoch"][1:][(rows["phase"] != rows["phase"].shift())[1:]]:
                     axes.axvline(start - 0.5, color="#777777", linestyle="--", linewidth=1)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))

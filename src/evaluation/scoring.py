@@ -16,7 +16,7 @@ from tabulate import tabulate
 from src.errors import UserError
 from src.evaluation import plots
 from src.evaluation.calibration import reliability_table, risk_coverage, smallest_threshold
-from src.evaluation.labellings import LABELLINGS, SOURCES, clusters, main_sections, split_sections, title
+from src.evaluation.labellings import SOURCES, clusters, main_sections, section, split_sections, title
 from src.evaluation.metrics import DECIMALS, ScoringRules, compare, confusion_matrix, evaluate_split, rounded
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
@@ -25,8 +25,7 @@ from src.sheets import draw_sheet, save_picture
 from src.storage import replace_file
 
 # How often the answers that are not "uncertain" should be right; people's majority is the surer label.
-CERTAIN_ACCURACY = {"fer2013": 0.90, "expw": 0.60}
-_COMPARED = ("ferplus", "fer2013", "expw", "all")  # sections in which the summary compares models
+CERTAIN_ACCURACY, _CERTAIN_ACCURACY = {"fer2013": 0.90}, 0.60  # by source, and of every other one
 _FEWEST_FACES = 50  # in a bin of the reliability curve
 _NAMES = (*EXPRESSIONS, "contempt")
 _HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -44,7 +43,7 @@ class ScoredFaces:
 
     def section(self, name: str) -> "ScoredFaces":
         """The faces that a labelling decides, with its targets."""
-        targets, rows = LABELLINGS[name](self.faces.labels)
+        targets, rows = section(self.faces.labels, name)
         return ScoredFaces(self.faces.select(rows), self.probabilities[rows], targets)
 
     def main(self) -> dict[str, "ScoredFaces"]:
@@ -110,7 +109,7 @@ def evaluation_figures(test: ScoredFaces, validation: ScoredFaces, rules: Scorin
     thresholds = {
         source: {"wanted_accuracy": wanted, **smallest_threshold(validation.section(name).curve, wanted)}
         for source, name in main_sections(validation.faces.labels).items()
-        for wanted in [CERTAIN_ACCURACY[source]]
+        for wanted in [CERTAIN_ACCURACY.get(source, _CERTAIN_ACCURACY)]
     }
     labels = validation.faces.labels.drop(columns="copy_in_train")
     return {
@@ -131,9 +130,9 @@ def variant_figures(
         labels = scored.faces.labels.drop(columns="copy_in_train", errors="ignore")
         answers = probabilities.argmax(axis=1)
         figures[split] = evaluate_split(probabilities, labels, rules, per_class=False)
-        for section, (targets, rows) in split_sections(labels).items():
+        for name, (targets, rows) in split_sections(labels).items():
             same = answers[rows] == scored.predicted[rows]
-            figures[split][section] |= {
+            figures[split][name] |= {
                 "same_answer": round(float(same.mean()), DECIMALS),
                 **compare(scored.predicted[rows] == targets, answers[rows] == targets),
             }
@@ -180,13 +179,13 @@ def draw_validation_plots(
 ) -> None:
     """risk_coverage.png, conditions.png and corruptions.png. failures: `failures.failure_figures`."""
     parts = {
-        f"{title(name)}, n = {len(part.targets):,}": (part.curve, CERTAIN_ACCURACY[source])
+        f"{title(name)}, n = {len(part.targets):,}": (part.curve, CERTAIN_ACCURACY.get(source, _CERTAIN_ACCURACY))
         for source, name in main_sections(validation.faces.labels).items()
         for part in [validation.section(name)]
     }
     plots.draw_risk_coverage(directory / "risk_coverage.png", parts, rules.uncertain_below)
     for name, draw in (("conditions", plots.draw_conditions), ("corruptions", plots.draw_corruptions)):
-        draw(directory / f"{name}.png", {title(section): row for section, row in failures[name].items()})
+        draw(directory / f"{name}.png", {title(part): row for part, row in failures[name].items()})
 
 
 def _reliability(part: ScoredFaces, rules: ScoringRules) -> pd.DataFrame:
@@ -240,14 +239,14 @@ def summary(figures: Mapping[str, Any], splits: tuple[str, ...] = ("validation",
     """The main figures as tables of text: one line per section, then per model compared, and the thresholds."""
     rows, others = [], []
     for split in splits:
-        for section, row in figures[split].items():
-            rest = (row[key] for key in ("chance_accuracy", "majority_class_accuracy", "macro_f1", "ece"))
-            rows.append((split, title(section), row["n"], _accuracy(row), *rest))
+        for name, row in figures[split].items():
+            rest = (row[part] for part in ("chance_accuracy", "majority_class_accuracy", "macro_f1", "ece"))
+            rows.append((split, title(name), row["n"], _accuracy(row), *rest))
         for key in [*VARIANTS, "against"]:
-            for section in [name for name in _COMPARED if name in figures.get(key, {}).get(split, {})]:
-                row = figures[key][split][section]
-                rest = (row[name] for name in ("same_answer", "only_second_right", "only_first_right", "mcnemar_p"))
-                others.append((key, split, title(section), _accuracy(row), *rest))
+            for name, row in figures.get(key, {}).get(split, {}).items():
+                if not name.startswith("ferplus_"):
+                    rest = (row[part] for part in ("same_answer", "only_second_right", "only_first_right", "mcnemar_p"))
+                    others.append((key, split, title(name), _accuracy(row), *rest))
     heads = ("split", "labels", "n", "accuracy (95 %)", "chance", "majority", "macro F1", "ECE")
     text = tabulate(rows, heads, floatfmt=".3f", intfmt=",")
     if others:
