@@ -123,7 +123,7 @@ def make_workspace(folder: Path) -> Path:
 def run_stage(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     command = (sys.executable, *(command or ("-m", "stages.evaluate")))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")
