@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.evaluation.metrics import SOURCES
+from src.evaluation.labellings import SOURCES
 from tests.conftest import ROOT, run_in
 
 HEADLINE = {
@@ -51,6 +51,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for source in SOURCES:
         (folder / f"plots/confusion_{source}.csv").write_text("actual,predicted\nhappy,happy\nsad,happy\n")
         (folder / f"plots/reliability_{source}.csv").write_text("confidence,accuracy,faces\n0.4,0.3,40\n0.8,0.7,40\n")
+        (folder / f"plots/risk_coverage_{source}.csv").write_text(
+            "threshold,coverage,accuracy\n0.3,1,0.6\n0.5,0.8,0.7\n"
+        )
     _git(folder, "init", "-q", "-b", "main")
     _git(folder, "config", "user.name", "t")
     _git(folder, "config", "user.email", "t@example.org")

@@ -1,6 +1,7 @@
 """`python -m src.evaluation` on folders and tables of pictures: what is scored, what is skipped, what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from src.errors import UserError
+from src.evaluation.__main__ import evaluate_pictures, parse_options
 from src.evaluation.own_pictures import LabelledPicture, list_pictures, read_faces
 from src.recognition.classifier import Classifier
 from src.recognition.crop_face import crop_face
@@ -26,6 +28,10 @@ RELEASED = ROOT / "pretrained/model.onnx"
 def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "src.evaluation", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+
+
+def evaluate_here(*arguments: object) -> str:
+    return evaluate_pictures(parse_options(list(map(str, arguments))))
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def faces_by_class(tmp_path: Path) -> Path:
 
 def test_report_of_cropped_faces(faces_by_class: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
-    result = evaluate(faces_by_class, "--cropped", "--output", output)
+    result = evaluate(faces_by_class, "--cropped", "--output", output, "--against", RELEASED.with_suffix(".int8.onnx"))
     assert result.returncode == 0, result.stderr
     assert "skipped 1 of 15 pictures: photo unreadable" in result.stdout
     figures = json.loads((output / "evaluate.json").read_text())
@@ -55,6 +61,10 @@ def test_report_of_cropped_faces(faces_by_class: Path, tmp_path: Path) -> None:
     expected = Classifier(RELEASED).predict(faces)
     np.testing.assert_allclose(predictions.iloc[:, 4:], expected, atol=1e-3)
     assert f"{figures['pictures']['all']['accuracy']:.3f}" in result.stdout
+    other = figures["against"]["pictures"]["all"]
+    difference = other["only_first_right"] - other["only_second_right"]
+    assert difference == round(14 * (figures["pictures"]["all"]["accuracy"] - other["accuracy"]))
+    assert re.search(r"^against +pictures +all faces ", result.stdout, re.MULTILINE)
     for name in ("confusion.png", "per_class.png", "reliability.png", "mistakes.png"):
         assert (output / name).stat().st_size > 100
 
@@ -78,10 +88,8 @@ def test_a_report_replaces_nothing_but_a_report(faces_by_class: Path, tmp_path: 
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/note.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    result = evaluate(faces_by_class, "--cropped", "--output", tmp_path / output)
-    assert result.returncode == 1
-    assert "Name a new folder" in result.stderr
-    assert "Traceback" not in result.stderr
+    with pytest.raises(UserError, match="Name a new folder"):
+        evaluate_here(faces_by_class, "--cropped", "--output", tmp_path / output)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -89,13 +97,12 @@ def test_a_report_replaces_nothing_but_a_report(faces_by_class: Path, tmp_path: 
     ("box", "message"),
     [("0,0,500000,500000", "box far larger than the picture"), ("0,0,inf,10", "line 2: x, y, width and height")],
 )
-def test_boxes_beyond_reason(tmp_path: Path, box: str, message: str) -> None:
+def test_boxes_beyond_reason(tmp_path: Path, box: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 60), np.uint8))
     (tmp_path / "faces.csv").write_text(f"image,expression,x,y,width,height\na.png,happy,{box}\n")
-    result = evaluate(tmp_path / "faces.csv", "--output", tmp_path / "report")
-    assert result.returncode == 1
-    assert message in result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
+    with pytest.raises(UserError) as caught:
+        evaluate_here(tmp_path / "faces.csv", "--output", tmp_path / "report")
+    assert message in capsys.readouterr().out + str(caught.value)
 
 
 def test_pictures_are_turned_upright(tmp_path: Path) -> None:
@@ -111,15 +118,14 @@ def test_pictures_are_turned_upright(tmp_path: Path) -> None:
     assert np.abs(faces.images[0].astype(int) - expected).mean() < 4
 
 
-def test_largest_detected_face_is_taken_and_none_is_counted(tmp_path: Path) -> None:
+def test_largest_detected_face_is_taken_and_none_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(3)
     (tmp_path / "sad").mkdir()
     two = draw_photo(rng, [("happy", (20, 60, 90, 90)), ("sad", (180, 40, 170, 170))], 400, 300)
     cv2.imwrite(str(tmp_path / "sad/two.png"), two)
     cv2.imwrite(str(tmp_path / "sad/wall.png"), np.full((300, 400, 3), 128, np.uint8))
-    result = evaluate(tmp_path, "--detector", "haar", "--output", tmp_path / "report")
-    assert result.returncode == 0, result.stderr
-    assert "skipped 1 of 2 pictures: no face found" in result.stdout
+    evaluate_here(tmp_path, "--detector", "haar", "--output", tmp_path / "report")
+    assert "skipped 1 of 2 pictures: no face found" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -157,6 +163,7 @@ def test_nothing_to_score_says_what_to_try(tmp_path: Path) -> None:
     assert evaluate(tmp_path / "nowhere").stderr.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_real_photos(tmp_path: Path) -> None:
     """ExpW photos with their own boxes, and with detected faces: both far above chance, and near each other."""
     yunet, raw = find_yunet(), find_real("expw.zip")

@@ -1,4 +1,4 @@
-"""What holds for every input, tried on generated ones: crops, splits, undersampling, intervals, parameters, FaceSets.
+"""What holds for every input, tried on generated ones: crops, splits, undersampling, parameters, FaceSets.
 
 In CI the examples are the same in every run. `HYPOTHESIS_PROFILE=explore python -m pytest tests/test_properties.py`
 draws other ones each time, and ten times as many.
@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from src.errors import UserError
-from src.evaluation.metrics import wilson_interval
 from src.expressions import EXPRESSIONS, NUM_CLASSES
 from src.faceset import FaceSet
 from src.params import Params, SplitParams, load_params, parse_params
@@ -268,26 +267,6 @@ def test_undersampling_counts_order_and_seed(targets: list[int], fractions: dict
     assert rows.dtype == np.int64
     assert (np.diff(rows) > 0).all()
     np.testing.assert_array_equal(rows, undersample(codes, fractions, seed))
-
-
-# --- intervals ---
-
-
-@examples(300)
-@given(total=st.integers(1, 100_000), data=st.data())
-def test_wilson_interval(total: int, data: st.DataObject) -> None:
-    correct = data.draw(st.integers(0, total))
-    low, high = wilson_interval(correct, total)
-    share = correct / total
-    assert 0 <= low <= share + 1e-12
-    assert share - 1e-12 <= high <= 1
-    # Solved for the share p, both ends satisfy (share - p)^2 = z^2 p (1 - p) / n.
-    for end in (low, high):
-        assert (share - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / total, rel=1e-4, abs=1e-9)
-    mirrored = wilson_interval(total - correct, total)
-    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-9)
-    wider = wilson_interval(correct * 4, total * 4)
-    assert wider[1] - wider[0] <= high - low + 1e-12
 
 
 # --- parameters ---

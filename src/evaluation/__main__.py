@@ -2,6 +2,7 @@
 
     python -m src.evaluation my_pictures/                     # my_pictures/happy/*.jpg, my_pictures/sad/*.png, ...
     python -m src.evaluation faces.csv --cropped              # columns image, expression; the pictures are faces
+    python -m src.evaluation my_pictures/ --against other.onnx
 
 In: labelled pictures and an exported model (pretrained/model.onnx). Out: a table on screen and, in build/evaluation,
 evaluate.json, predictions.csv, charts, and a sheet of the worst mistakes.
@@ -15,7 +16,7 @@ import pandas as pd
 
 from src.errors import UserError, run_program
 from src.evaluation import scoring
-from src.evaluation.metrics import ScoringRules, baselines, evaluate_faces
+from src.evaluation.metrics import ScoringRules, evaluate_split
 from src.evaluation.own_pictures import NO_FACE, list_pictures, read_faces
 from src.expressions import EXPRESSIONS
 from src.params import load_params
@@ -26,7 +27,7 @@ from src.storage import replace_directory, write_json
 _LARGEST_SHEET = 64
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.evaluation",
         description="Evaluate a model on labelled pictures: a folder with one subfolder per expression, or a CSV with "
@@ -36,22 +37,16 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("source", type=Path, metavar="FOLDER", help="the folder, or the CSV file")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=RELEASED_MODEL,
-        metavar="FILE",
-        help="an export of this project (default: pretrained/)",
-    )
+    for flag, metavar, default, text in (
+        ("--model", "FILE", RELEASED_MODEL, "an export of this project (default: pretrained/)"),
+        ("--against", "FILE", None, "another export, to be compared on the same faces"),
+        ("--detector-model", "FILE", None, "a YuNet file to use instead of fetching one"),
+        ("--output", "DIR", Path("build/evaluation"), "default: build/evaluation"),
+    ):
+        parser.add_argument(flag, type=Path, metavar=metavar, default=default, help=text)
     parser.add_argument("--cropped", action="store_true", help="the pictures are cropped faces: detect nothing")
     parser.add_argument("--detector", choices=CHOICES, default="auto", help="auto: YuNet, fetched once, or else Haar")
-    parser.add_argument(
-        "--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("build/evaluation"), metavar="DIR", help="default: build/evaluation"
-    )
-    return parser
+    return parser.parse_args(arguments)
 
 
 def _check_output(output: Path, source: Path) -> None:
@@ -74,6 +69,12 @@ def evaluate_pictures(options: argparse.Namespace) -> str:
     _check_output(options.output, options.source)
     pictures = list_pictures(options.source)
     classifier = Classifier(options.model, threads=2)
+    other = Classifier(options.against, threads=2) if options.against else None
+    if other is not None and other.metadata.image_size != classifier.metadata.image_size:
+        raise UserError(
+            f"{options.against} takes faces of {other.metadata.image_size} pixels, {options.model} of "
+            f"{classifier.metadata.image_size}. Compare models of one face size, or evaluate each by itself."
+        )
     detector = None
     if not options.cropped and any(picture.box is None for picture in pictures):
         detector, reason = open_detector(options.detector, options.detector_model)
@@ -93,19 +94,19 @@ def evaluate_pictures(options: argparse.Namespace) -> str:
         bootstrap_samples=settings.bootstrap_samples,
         seed=settings.seed,
     )
-    scored = scoring.ScoredFaces(faces, classifier.predict(faces.images))
+    scored = scoring.ScoredFaces(faces, classifier.predict(faces.images), faces.targets)
     figures: dict[str, Any] = {
-        "pictures": {"all": evaluate_faces(scored.probabilities, faces.targets, rules)},
-        "baseline": baselines(faces.targets),
+        "pictures": evaluate_split(scored.probabilities, faces.labels, rules),
         "skipped": dict(sorted(skipped.items())),
         "model": str(options.model),
     }
+    if other is not None:
+        figures["against"] = scoring.variant_figures(other, {"pictures": scored}, rules)
     with replace_directory(options.output) as partial:
         write_json(partial / "evaluate.json", figures)
         _predictions(scored).to_csv(partial / "predictions.csv", index=False, lineterminator="\n")
-        scoring.write_plot_tables(partial, scored, rules)
-        scoring.draw_test_plots(partial, scored, rules, figures["pictures"]["all"]["ece"], name="pictures")
-        scoring.draw_mistakes(partial / "mistakes.png", scored, min(settings.mistakes, _LARGEST_SHEET), name="pictures")
+        scoring.draw_plots(partial, {"all": scored}, figures["pictures"], rules, "your pictures")
+        scoring.draw_mistakes(partial / "mistakes.png", {"all": scored}, min(settings.mistakes, _LARGEST_SHEET))
     return scoring.summary(figures, splits=("pictures",))
 
 
@@ -118,7 +119,7 @@ def _predictions(scored: scoring.ScoredFaces) -> pd.DataFrame:
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    options = parse_options()
     print(evaluate_pictures(options))
     print(f"wrote {options.output}: evaluate.json, predictions.csv, confusion.png, per_class.png, mistakes.png, ...")
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from src.datasets.photos import PHOTO_SUFFIXES, PhotoError, decode, read_header
 from src.errors import UserError
+from src.evaluation.labellings import OWN_PICTURES
 from src.expressions import EXPRESSIONS, FOLDER_NAMES
 from src.faceset import FaceSet
 from src.recognition.crop_face import Box, crop_face
@@ -81,21 +82,17 @@ def _list_csv(path: Path) -> list[LabelledPicture]:
     boxed = [column for column in _BOX_COLUMNS if column in table]
     if boxed and len(boxed) < len(_BOX_COLUMNS):
         raise UserError(f"{path} has the columns {boxed} only; a box needs {', '.join(_BOX_COLUMNS)}, in pixels.")
-    boxes = table[boxed].apply(pd.to_numeric, errors="coerce") if boxed else None
-    if boxes is not None:
-        bad = ~np.isfinite(boxes).all(axis=1) | (boxes[["width", "height"]] <= 0).any(axis=1)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0]) + 2
-            raise UserError(f"{path}, line {row}: x, y, width and height must be numbers, the last two above 0.")
+    boxes = table[boxed].apply(pd.to_numeric, errors="coerce")
+    expressions = [FOLDER_NAMES.get(label.strip().lower(), "") for label in table["expression"]]
     pictures = []
-    for number, (image, label) in enumerate(zip(table["image"], table["expression"], strict=True)):
-        expression = FOLDER_NAMES.get(label.strip().lower())
-        if expression is None:
-            raise UserError(
-                f"{path}, line {number + 2}: {label!r} is no expression; expected {', '.join(EXPRESSIONS)}."
-            )
-        box = tuple(map(float, boxes.iloc[number])) if boxes is not None else None
-        pictures.append(LabelledPicture(path.parent / image, expression, box))  # type: ignore[arg-type]
+    for line, (row, expression) in enumerate(zip(table.itertuples(), expressions, strict=True), start=2):
+        box = tuple(map(float, boxes.loc[row.Index])) if boxed else None
+        if box and not (np.isfinite(box).all() and min(box[2:]) > 0):
+            raise UserError(f"{path}, line {line}: x, y, width and height must be numbers, the last two above 0.")
+        if not expression:
+            expected = ", ".join(EXPRESSIONS)
+            raise UserError(f"{path}, line {line}: {row.expression!r} is no expression; expected {expected}.")
+        pictures.append(LabelledPicture(path.parent / str(row.image), expression, box))  # type: ignore[arg-type]
     return pictures
 
 
@@ -120,7 +117,7 @@ def read_faces(
         else:
             rows.append((str(picture.path), picture.expression))
     labels = pd.DataFrame(rows, columns=["image_name", "expression"])
-    labels = labels.assign(group=labels["image_name"], source="pictures", usage="", copy_of="", synthetic=False)
+    labels = labels.assign(group=labels["image_name"], source=OWN_PICTURES, usage="", copy_of="", synthetic=False)
     images = np.stack(crops) if crops else np.zeros((0, image_size, image_size), np.uint8)
     return FaceSet(images, labels), skipped
 
