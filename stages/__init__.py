@@ -15,7 +15,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(130)
 
 
-# Not where a stage is imported, and not where a shell has made the process deaf to Ctrl-C.
+# Not where a stage is imported, and not where a shell has made the process ignore SIGINT.
 if "-m" in sys.orig_argv and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     _module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
     if _module.startswith("stages."):

@@ -1,7 +1,11 @@
 """Fixtures shared by the tests. Random faces here test plumbing only; the drawn sample tests learning."""
 
+import contextlib
+import importlib
+import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from src.errors import run_program
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 
@@ -93,23 +98,44 @@ def params_content() -> dict:
     return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def run_stage(tmp_path: Path, params_content: dict) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a stage as a user would, in an empty folder: run_stage("split", split={"seed": 1})."""
+def run_here(stage: str) -> subprocess.CompletedProcess[str]:
+    """Run a stage in this process, in the current folder; what a process of its own would have returned."""
+    main = importlib.import_module(f"stages.{stage}").main
+    before, output, errors, code = signal.getsignal(signal.SIGINT), io.StringIO(), io.StringIO(), 0
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            run_program(main)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        errors.write("" if isinstance(end.code, int) else f"{end.code}\n")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return subprocess.CompletedProcess([stage], code, output.getvalue(), errors.getvalue())
 
-    def run(stage: str, dataset: str = "sample", **sections: dict) -> subprocess.CompletedProcess[str]:
+
+def run_alone(stage: str) -> subprocess.CompletedProcess[str]:
+    """Run a stage in a process of its own, as DVC does, in the current folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"stages.{stage}"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def run_stage(
+    tmp_path: Path, params_content: dict, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a stage in an empty folder: run_stage("split", split={"seed": 1}). alone: in a process of its own."""
+
+    def run(
+        stage: str, dataset: str = "sample", alone: bool = False, **sections: dict
+    ) -> subprocess.CompletedProcess[str]:
         params_content["dataset"] = dataset
         for section, values in sections.items():
             params_content[section].update(values)
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params_content), encoding="utf-8")
-        return subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+        with monkeypatch.context() as context:
+            context.chdir(tmp_path)
+            return run_alone(stage) if alone else run_here(stage)
 
     return run
 

@@ -332,6 +332,7 @@ def test_a_damaged_state_counts_as_none(tmp_path: Path, array: str, bytes_left: 
 def test_what_a_state_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other data, parameters, code, libraries or initial weights: another key, so nothing old is resumed."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("src.network.state._ROOT", tmp_path)
     train, weights, code = Path("train"), Path("network.npz"), Path("model.py")
     random_faces(2).save(train)
     weights.write_bytes(b"one")

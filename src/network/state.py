@@ -30,6 +30,7 @@ from src.storage import outdated_path, replace_directory
 
 ARRAYS = ("variables", "optimizer", "kept", "soft_targets")
 _FOLDER = ".train_state"
+_ROOT = Path(__file__).resolve().parents[2]
 _COPIES = (".dvc", "tmp", "exps")  # below the project: where DVC runs experiments in copies of it
 _STUDENT_ONLY = {"epochs", "teacher_weight", "average_epochs"}  # parameters that a teacher does not depend on
 _FORGOTTEN_S = 30 * 24 * 3600.0
@@ -90,11 +91,11 @@ def training_keys(inputs: tuple[str, ...], params: TrainParams) -> TrainingKeys:
         directory: _hash([Path(directory, name) for name in ("images.npy", "labels.csv")]) for directory in inputs
     }
     values = params.model_dump()
-    deps = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["deps"]
+    deps = yaml.safe_load((_ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["deps"]
     weights, backend = Path(params.weights), keras.backend.backend()
     depends = {
         "data": hashes,
-        "code": _hash([Path(path) for path in deps if path.endswith(".py")]),
+        "code": _hash([_ROOT / path for path in deps if path.endswith(".py")]),
         "keras": [keras.__version__, backend, version(backend), choose_precision(params.precision)],
         "weights": _hash([weights]) if weights.is_file() else "",
     }
