@@ -48,8 +48,8 @@ remote: setup ## set up or check the Google Drive remote: make remote FOLDER='AD
 release: setup ## copy the current model and its card to pretrained/
 	@python -m tools.release
 
-bench: setup ## measure data stages against the obvious ways: seconds, ratio, peak memory
-	@for name in fer2013_csv crop smote full_size; do python -m tools.benchmarks.bench_$$name; done
+bench: setup ## measure the data stages against the obvious ways: make bench ARGS="csv crop"
+	@python -m tools.benchmarks.bench_data $(ARGS)
 
 bench-realtime: setup ## measure the real-time program beside `fer`: make bench-realtime ARGS="--video clip.mp4"
 	@python -m tools.benchmarks.bench_realtime $(ARGS)

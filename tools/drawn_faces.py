@@ -1,11 +1,9 @@
 """Drawn faces, and the bundled sample made of them, so that the pipeline runs without any real face.
 
 Writes, the same for one seed,
-- `<directory>/fer2013/drawn_faces.zip`, holding `fer2013.csv` (emotion,pixels,Usage; 48 x 48 grey faces), with exact,
-  mirrored and near copies across the usages and copies under another label, as in the real set, and beside it
-  `fer2013new.csv`, ten votes for each row;
-- `<directory>/expw/origin/*.jpg` and `<directory>/expw/label.lst` (colour photos of one to four faces), with the
-  kinds of bad rows and files of `BAD_ROWS`.
+- `fer2013/drawn_faces.zip`, holding `fer2013.csv` (emotion,pixels,Usage; 48 x 48 grey faces), with exact, mirrored and
+  near copies and copies under another label, as in the real set; beside it `fer2013new.csv`, ten votes for each row;
+- `expw/origin/*.jpg` and `expw/label.lst` (colour photos of one to four faces), with bad rows and files (`BAD_ROWS`).
 
 `draw_face`, `draw_photo` and `draw_clip` serve tests and demonstrations too.
 
@@ -32,23 +30,14 @@ Actions = dict[str, float]
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 # Different pictures per usage in the order of EXPRESSIONS: disgust rare and happy common, as in the real set.
-FER2013_COUNTS = {
-    "Training": (66, 26, 66, 114, 78, 58, 82),
-    "PublicTest": (8, 4, 8, 14, 10, 7, 10),
-    "PrivateTest": (8, 4, 8, 14, 10, 7, 10),
-}
+FER2013_COUNTS = ((66, 26, 66, 114, 78, 58, 82), (8, 4, 8, 14, 10, 7, 10), (8, 4, 8, 14, 10, 7, 10))
 # (kind, usage of the picture, usage of its copy, how many); "conflict" is an exact copy under another label.
 FER2013_COPIES = (
-    ("exact", "Training", "PublicTest", 4),
-    ("exact", "Training", "PrivateTest", 4),
-    ("exact", "PublicTest", "PrivateTest", 2),
-    ("exact", "Training", "Training", 3),
-    ("mirrored", "Training", "PublicTest", 2),
-    ("mirrored", "Training", "PrivateTest", 2),
-    ("near", "Training", "PublicTest", 2),
-    ("near", "Training", "PrivateTest", 2),
-    ("conflict", "Training", "Training", 1),
-    ("conflict", "Training", "PrivateTest", 1),
+    *(("exact", "Training", "PublicTest", 4), ("exact", "Training", "PrivateTest", 4)),
+    *(("exact", "PublicTest", "PrivateTest", 2), ("exact", "Training", "Training", 3)),
+    *(("mirrored", "Training", "PublicTest", 2), ("mirrored", "Training", "PrivateTest", 2)),
+    *(("near", "Training", "PublicTest", 2), ("near", "Training", "PrivateTest", 2)),
+    *(("conflict", "Training", "Training", 1), ("conflict", "Training", "PrivateTest", 1)),
 )
 VOTES_HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 VOTE_OF_CLASS = (4, 5, 6, 1, 3, 2, 0)
@@ -87,7 +76,7 @@ class Person(NamedTuple):
     skin: np.ndarray  # BGR
     hair: np.ndarray  # BGR
     shirt: np.ndarray  # BGR
-    style: str  # short | long | bald
+    long_hair: bool
     wide: np.ndarray  # of the face, jaw, eyes, nose, mouth, lips, brows; 1 is usual
 
 
@@ -104,9 +93,8 @@ def draw_person(rng: np.random.Generator) -> Person:
     skin = np.array([np.interp(tone, range(len(_SKINS)), _SKINS[:, channel]) for channel in range(3)])
     hair = _HAIRS[rng.integers(len(_HAIRS) if tone < 2.5 else 2)] * rng.uniform(0.85, 1.15)  # fair hair on fair skin
     shirt = _SHIRTS[rng.integers(len(_SHIRTS))] * rng.uniform(0.7, 1.2)
-    style = str(rng.choice(("short", "long", "bald"), p=(0.55, 0.35, 0.1)))
     wide = rng.uniform((0.93, 0.88, 0.9, 0.85, 0.88, 0.75, 0.8), (1.07, 1.1, 1.12, 1.2, 1.12, 1.25, 1.3))
-    return Person(skin, hair, shirt, style, wide)
+    return Person(skin, hair, shirt, bool(rng.random() < 0.35), wide)
 
 
 def draw_actions(rng: np.random.Generator, expression: str) -> Actions:
@@ -219,7 +207,7 @@ def paint_face(
     skin, hair = person.skin, person.hair
 
     # Hair behind, shoulders, neck, ears, head. An opening mouth takes the chin down with it.
-    if person.style == "long":
+    if person.long_hair:
         long = [(-1.0, 1.5), (-1.05, 0.0), (-0.7, -1.4), (0.7, -1.4), (1.05, 0.0), (1.0, 1.5)]
         brush.paint(_smooth(long), hair * 0.8)
     brush.paint(_smooth([(-2.0, 9.0), (-1.6, 1.5), (-0.2, 1.3), (0.2, 1.3), (1.6, 1.5), (2.0, 9.0)]), person.shirt)
@@ -293,13 +281,9 @@ def paint_face(
     brush.both(_ellipse(half, 0.53 - 0.14 * do["corner"], 0.045, 0.045), 0.6, blur=0.02)
     brush.paint(_ellipse(0, 0.62 + dropped + full, 0.18, 0.035), 0.7, blur=0.03)
 
-    if person.style != "bald":
-        line = -0.72 if person.style == "short" else -0.92
-        side_hair = [(0.72, -0.2), (0.68, line - 0.05), (0.35, line)]
-        outline = [(0.6, -1.5), (0.95, -0.9), (0.86, -0.3), *side_hair]
-        brush.paint(_smooth([*outline, *[(-x, y) for x, y in outline[::-1]]]) * (face, 1), hair, blur=0.02)
-        for x in (-0.5, -0.1, 0.3):
-            brush.paint(_stroke([(0.7 * x, -1.3), (x, -1.1), (1.2 * x, -0.85)], 0.12), 1.4, 0.6, blur=0.03)
+    line = -0.92 if person.long_hair else -0.72
+    outline = [(0.6, -1.5), (0.95, -0.9), (0.86, -0.3), (0.72, -0.2), (0.68, line - 0.05), (0.35, line)]
+    brush.paint(_smooth([*outline, *[(-x, y) for x, y in outline[::-1]]]) * (face, 1), hair, blur=0.02)
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -423,7 +407,7 @@ def write_sample(directory: str | Path, seed: int = 42) -> None:
 
 def _write_fer2013(directory: Path, rng: np.random.Generator) -> None:
     faces: dict[str, list[tuple[int, np.ndarray]]] = {}  # usage -> code and picture, (48, 48) uint8, grey
-    for usage, counts in FER2013_COUNTS.items():
+    for usage, counts in zip(USAGES, FER2013_COUNTS, strict=True):
         names = [name for name, count in zip(EXPRESSIONS, counts, strict=True) for _ in range(count)]
         pictures = [cv2.cvtColor(draw_face(rng, name, 48), cv2.COLOR_BGR2GRAY) for name in names]
         faces[usage] = [(CODE[name], picture) for name, picture in zip(names, pictures, strict=True)]

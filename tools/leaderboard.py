@@ -5,9 +5,9 @@
     python -m tools.leaderboard --list                the entries of both, and the settings of each
     python -m tools.leaderboard --queue reference-2   queue it (or several, or `ablations`); `dvc queue start` runs them
 
-A row is a DVC experiment of this clone; `recipe-released` is what dvc.lock holds at HEAD. Its settings and the hashes of
-its data are read from its own dvc.lock and stand in the row. Rows are ranked together only where validation and test
-are the same to the byte. Rows of the leaderboard whose experiment this clone lacks stay as committed.
+A row is a DVC experiment of this clone; `recipe-released` is what dvc.lock holds at HEAD. Its settings and the hashes
+of its data are read from its own dvc.lock and stand in the row. Rows are ranked together only where validation and
+test are the same to the byte. Rows of the leaderboard whose experiment this clone lacks stay as committed.
 """
 
 import argparse
