@@ -1,20 +1,22 @@
-"""The leaderboard is read from commits and experiments; what is not here stays as it was committed."""
+"""Rows say what was run on which data, and only rows of the same faces are ranked together."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
 from src.errors import UserError
+from src.params import load_params
 from tests.conftest import ROOT
-from tools.leaderboard import __main__ as program
-from tools.leaderboard.entries import ENTRIES
+from tools import leaderboard
+from tools.entries import ABLATIONS, BASELINE, LEADERBOARD
 
-FILES = ("metrics/evaluate.json", "metrics/train.json", "plots/history.csv", "params.yaml")
+Content = dict[str, Any]
+ALL = LEADERBOARD | ABLATIONS
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -25,146 +27,199 @@ def _git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with the project's own figures."""
-    for name in FILES:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
     _git(tmp_path, "init", "-q")
+    _git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def _add_experiment(folder: Path, name: str, accuracy: float | None = None) -> None:
-    """As DVC stores one: a commit under refs/exps."""
-    path = folder / "metrics/evaluate.json"
-    figures = json.loads(path.read_text())
-    if accuracy is not None:
-        interval = {"accuracy": accuracy, "accuracy_low": accuracy - 0.01, "accuracy_high": accuracy + 0.01}
-        figures["validation"]["all"] |= interval
-        path.write_text(json.dumps(figures))
+def _settings(*assignments: str) -> Content:
+    """params.yaml with some settings changed."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (entry,) = (entry for entry in ENTRIES if entry.name == name)
-    for setting in entry.settings:
-        key, _, value = setting.partition("=")
-        _set(content, key, value)
-    (folder / "params.yaml").write_text(yaml.safe_dump(content))
-    _git(folder, "add", "-A")
+    for key, _, value in (assignment.partition("=") for assignment in assignments):
+        *path, last = key.split(".")
+        section = content
+        for name in path:
+            section = section[name]
+        assert last in section, f"params.yaml has no {key}"
+        section[last] = yaml.safe_load(value)
+    return content
+
+
+def _section(accuracy: float) -> Content:
+    return {
+        "n": 100, "accuracy": accuracy, "accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.1,
+        "macro_f1": accuracy - 0.05, "per_class": {"disgust": {"recall": accuracy - 0.2}},
+    }  # fmt: skip
+
+
+def _commit(
+    folder: Path, name: str, accuracy: float, *changes: str, validation: str = "v1", test: str = "t1", ref: bool = True
+) -> None:
+    """What an experiment leaves: a commit under refs/exps with lock and figures."""
+    outs = {"smote": "s1", "split/validation": validation, "split/test": test}
+    lock = {"stages": {"all": {
+        "params": {"params.yaml": _settings(*changes)},
+        "outs": [{"path": f"data/processed/{path}", "md5": md5} for path, md5 in outs.items()],
+    }}}  # fmt: skip
+    sections = {"ferplus": _section(accuracy), "expw": _section(accuracy / 2)}
+    contents = {
+        "dvc.lock": yaml.safe_dump(lock),
+        "metrics/details/evaluate.json": json.dumps({"validation": sections, "test": sections}),
+        "metrics/details/train.json": json.dumps({"train": {"n": 1234}, "epochs": 3}),
+    }
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    _git(folder, "add", *contents)
     _git(folder, "commit", "-q", "--allow-empty", "-m", name)
-    _git(folder, "update-ref", f"refs/exps/ab/cdef/{name}", "HEAD")
+    if ref:
+        _git(folder, "update-ref", f"refs/exps/ab/cdef/{name}", "HEAD")
+        _git(folder, "reset", "-q", "--hard", "HEAD~1")
+
+
+def _entry(folder: Path, name: str, accuracy: float, *changes: str, **data: str) -> None:
+    run_name, _, seed = name.rpartition("-") if name not in ALL else (name, "", "")
+    more = [f"train.seed={ALL[run_name].seeds[int(seed) - 1]}"] if seed else []
+    _commit(folder, name, accuracy, *ALL[run_name].settings, *more, *changes, **data)  # type: ignore[arg-type]
 
 
 def _table() -> pd.DataFrame:
-    return pd.read_csv(program.TABLE).set_index("name")
+    return pd.read_csv(leaderboard.TABLE, dtype=str, keep_default_na=False).set_index("name")
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_settings_are_parameters(entry: object) -> None:
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (experiment,) = plan(list(entry.settings), content)  # type: ignore[attr-defined]
-    assert len({setting.partition("=")[0] for setting in experiment.settings}) == len(experiment.settings)
+@pytest.mark.parametrize("name", ALL)
+def test_settings_are_parameters(name: str, tmp_path: Path) -> None:
+    keys = [setting.partition("=")[0] for setting in ALL[name].settings]
+    assert len(set(keys)) == len(keys)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(_settings(*ALL[name].settings)))
+    load_params(tmp_path / "params.yaml")
 
 
-def test_table_and_pictures_are_those_of_the_experiments(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _add_experiment(project, "recipe-3", 0.5)
-    _add_experiment(project, "reference-2", 0.6)
-    program.rebuild()
-    table, figures = _table(), json.loads((project / "metrics/evaluate.json").read_text())
-    assert list(table.index) == ["reference-2", "recipe-3"]  # the best on validation first
-    assert list(table["validation_accuracy"]) == [0.6, 0.5]
-    assert table.loc["recipe-3", "test_fer2013_accuracy"] == figures["test"]["fer2013"]["accuracy"]
-    assert table.loc["recipe-3", "test_expw_n"] == figures["test"]["expw"]["n"]
-    history = pd.read_csv(project / "plots/history.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(program.CURVES / "recipe-3.csv"), history)
-    for picture in (program.PICTURE, program.CURVES_PICTURE):
-        assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "reference-4: not run yet" in capsys.readouterr().out
-    before = program.TABLE.read_bytes()
-    program.rebuild()
-    assert program.TABLE.read_bytes() == before
+def test_a_row_holds_every_setting_and_the_data(project: Path) -> None:
+    _entry(project, "reference-2", 0.5)
+    leaderboard.rebuild()
+    row = _table().loc["reference-2"]
+    assert (row["train"], row["validation"], row["test"]) == ("s1", "v1", "t1")
+    flat = pd.json_normalize(_settings(*LEADERBOARD["reference-2"].settings)).iloc[0]
+    assert {key: row[key] for key in flat.index} == {key: str(value) for key, value in flat.items()}
+    assert row["test_ferplus_accuracy"] == "0.5" and row["test_fer2013_accuracy"] == ""
+
+
+def test_other_test_sets_are_ranked_apart(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _entry(project, "reference-2", 0.5)
+    _entry(project, "reference-4", 0.6)
+    _entry(project, "recipe-own-labels", 0.9, test="t2")
+    _commit(project, "released", 0.55, ref=False)
+    leaderboard.rebuild()
+    assert list(_table().index) == ["reference-4", "recipe-released", "reference-2", "recipe-own-labels"]
+    shown = capsys.readouterr().out
+    assert shown.index("test t1") < shown.index("reference-4  ") < shown.index("test t2") < shown.index("own-labels  ")
+    before = leaderboard.TABLE.read_bytes()
+    leaderboard.rebuild()
+    assert leaderboard.TABLE.read_bytes() == before
+
+
+def test_short_trainings_are_in_the_table_and_not_in_the_picture(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(leaderboard, "draw_accuracy", lambda path, table, left_out: drawn.extend([table, left_out]))
+    _entry(project, "reference-1", 0.1)
+    _entry(project, "reference-2", 0.5)
+    leaderboard.rebuild()
+    assert list(_table().index) == ["reference-2", "reference-1"]
+    assert list(drawn[0]["name"]) == ["reference-2"] and drawn[1] == ["reference-1"]
 
 
 def test_rows_without_an_experiment_here_stay(project: Path) -> None:
-    _add_experiment(project, "recipe-3", 0.5)
-    program.rebuild()
-    _git(project, "update-ref", "-d", "refs/exps/ab/cdef/recipe-3")
-    _add_experiment(project, "reference-2", 0.6)
-    program.rebuild()
-    assert list(_table().index) == ["reference-2", "recipe-3"]
-    assert (program.CURVES / "recipe-3.csv").is_file()
+    _entry(project, "reference-2", 0.5)
+    leaderboard.rebuild()
+    _git(project, "update-ref", "-d", "refs/exps/ab/cdef/reference-2")
+    _entry(project, "reference-4", 0.6)
+    leaderboard.rebuild()
+    assert list(_table().index) == ["reference-4", "reference-2"]
+    assert leaderboard.PICTURE.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_newest_experiment_of_a_name_counts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z")
-    _add_experiment(project, "recipe-3", 0.5)
-    _git(project, "update-ref", "refs/exps/99/old/recipe-3", "HEAD")
-    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-01-02T00:00:00Z")
-    _add_experiment(project, "recipe-3", 0.6)
-    program.rebuild()
-    assert _table().loc["recipe-3", "validation_accuracy"] == 0.6
-
-
-@pytest.mark.parametrize("change", ["train.epochs=7", "dataset=sample", "split.remove_copies=false"])
-def test_an_experiment_with_other_settings_is_left_out(
-    project: Path, change: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its row would stand under a description that is not its own."""
-    _add_experiment(project, "recipe-3", 0.5)
-    program.rebuild()
-    _add_experiment(project, "recipe-3", 0.9)
-    content = yaml.safe_load((project / "params.yaml").read_text())
-    _set(content, *change.split("="))
-    (project / "params.yaml").write_text(yaml.safe_dump(content))
-    _git(project, "add", "-A")
-    _git(project, "commit", "-q", "-m", "other settings")
-    _git(project, "update-ref", "refs/exps/ab/cdef/recipe-3", "HEAD")
-    program.rebuild()
-    assert (
-        f"recipe-3: left out, {_git(project, 'rev-parse', 'HEAD')[:10]} was run with other" in capsys.readouterr().out
-    )
-    assert _table().loc["recipe-3", "validation_accuracy"] == 0.5
-
-
-@pytest.mark.parametrize("taken", [False, True])
-def test_an_experiment_is_replaced_when_its_successor_is_there(
-    project: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
-) -> None:
-    _git(project, "commit", "-q", "--allow-empty", "-m", "first")
-    if taken:
-        _add_experiment(project, "reference-2", 0.6)
-    calls: list[str] = []
-    monkeypatch.setattr(program, "_dvc", lambda *words: calls.append(" ".join(words[:2]) + " " + " ".join(words[-1:])))
-    (entry,) = (entry for entry in ENTRIES if entry.name == "reference-2")
-    program.run(entry)
-    last = entry.settings[-1]
-    after = ["exp remove reference-2", "exp rename reference-2"] if taken else []
-    assert calls == [f"exp run {last}", *after]
+def test_an_experiment_with_other_settings_is_left_out(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _entry(project, "reference-2", 0.5)
+    _entry(project, "reference-4", 0.9, "train.epochs=7")
+    leaderboard.rebuild()
+    assert "reference-4: left out, it was run with other settings: train.epochs=7" in capsys.readouterr().out
+    assert list(_table().index) == ["reference-2"]
 
 
 def test_an_incomplete_experiment_is_named(project: Path) -> None:
-    _add_experiment(project, "recipe-3", 0.5)
-    (project / "plots/history.csv").unlink()
-    _add_experiment(project, "reference-2", 0.6)
-    with pytest.raises(UserError, match=r"reference-2 \(\w{10}\) is incomplete .*plots/history.csv.*dvc exp remove"):
-        program.rebuild()
-    assert not program.TABLE.exists()
+    _entry(project, "reference-2", 0.5)
+    _git(project, "update-ref", "refs/exps/ab/cdef/reference-4", "HEAD")
+    with pytest.raises(UserError, match=r"reference-4 \(\w{10}\) is incomplete \(it has no dvc.lock\).*dvc exp remove"):
+        leaderboard.rebuild()
+    assert not leaderboard.TABLE.exists()
 
 
-@pytest.mark.parametrize("content", ["", "name,title\nrecipe-3,x\n"], ids=["empty", "other columns"])
+@pytest.mark.parametrize("content", ["", "name,title\nreference-2,x\n"], ids=["empty", "other columns"])
 def test_a_damaged_table_is_not_replaced(project: Path, content: str) -> None:
-    program.TABLE.write_text(content)
+    leaderboard.TABLE.parent.mkdir()
+    leaderboard.TABLE.write_text(content)
     with pytest.raises(UserError, match=r"git checkout metrics/leaderboard\.csv"):
-        program.rebuild()
-    assert program.TABLE.read_text() == content
+        leaderboard.rebuild()
+    assert leaderboard.TABLE.read_text() == content
 
 
 def test_nothing_run_is_an_error(project: Path) -> None:
-    _git(project, "commit", "-q", "--allow-empty", "-m", "none")
-    with pytest.raises(UserError, match="no entry of the leaderboard has been run"):
-        program.rebuild()
+    with pytest.raises(UserError, match="nothing of the leaderboard has been run"):
+        leaderboard.rebuild()
 
 
-def test_committed_table_is_complete() -> None:
-    """Each row of the table that is in Git has its learning curve, and names an entry."""
-    table = pd.read_csv(ROOT / program.TABLE)
-    assert set(table["name"]) <= {entry.name for entry in ENTRIES}
-    assert all((ROOT / program.CURVES / f"{name}.csv").is_file() for name in table["name"])
+def test_every_row_in_git_says_its_test_set() -> None:
+    assert (pd.read_csv(ROOT / leaderboard.TABLE, dtype=str, keep_default_na=False)["test"] != "").all()
+
+
+# --- ablations ---
+
+
+def test_ablations_are_means_over_seeds_on_the_same_faces(project: Path) -> None:
+    for name, accuracy, validation in (
+        ("baseline-1", 0.60, "v1"), ("baseline-2", 0.62, "v1"), ("smote-1", 0.7, "v1"), ("own-labels-1", 0.9, "v2"),
+    ):  # fmt: skip
+        _entry(project, f"ablation-{name}", accuracy, validation=validation)
+    page = leaderboard.ablations_page(leaderboard.runs_of(ABLATIONS))
+    same, other = page.split("## On other faces or labels (validation v2)")
+    lines = {line.split("|")[1].strip(): line for line in (same + other).splitlines() if line.startswith("|")}
+    assert "| 2 " in lines["the recipe as it is"] and "0.610 (0.600 to 0.620)" in lines["the recipe as it is"]
+    assert "0.410 (0.400 to 0.420)" in lines["the recipe as it is"]  # recall of disgust
+    assert "0.700" in lines["SMOTE, no weights"] and " to " not in lines["SMOTE, no weights"]
+    assert "SMOTE, no weights" in same and "FER2013's own labels" in other
+
+
+def test_a_run_of_another_recipe_is_no_ablation(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _entry(project, f"{BASELINE}-1", 0.6)
+    _entry(project, "ablation-smote-1", 0.7, "train.learning_rate=0.5")
+    page = leaderboard.ablations_page(leaderboard.runs_of(ABLATIONS))
+    assert "SMOTE" not in page
+    assert "it differs from the baseline in train.learning_rate too" in capsys.readouterr().out
+
+
+def test_ablations_need_their_baseline(project: Path) -> None:
+    _entry(project, "ablation-smote-1", 0.7)
+    with pytest.raises(UserError, match="ablation-baseline has not been run"):
+        leaderboard.ablations_page(leaderboard.runs_of(ABLATIONS))
+
+
+def test_queueing_passes_over_what_is_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _entry(project, "ablation-smote-1", 0.7)
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess:
+        if command[0] == "dvc":
+            calls.append(command)
+            return subprocess.CompletedProcess(command, 0)
+        return _real(command, **options)
+
+    _real = subprocess.run
+    monkeypatch.setattr(subprocess, "run", run)
+    leaderboard.queue("ablation-smote", ABLATIONS["ablation-smote"])
+    (call,) = calls
+    assert call[:6] == ["dvc", "exp", "run", "--queue", "--name", "ablation-smote-2"]
+    assert "smote.enabled=true" in call and call[-1] == "train.seed=2"

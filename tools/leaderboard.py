@@ -1,6 +1,6 @@
 """Tables of experiments: our recipe beside the reference systems, and what each part of the recipe is worth.
 
-    python -m tools.leaderboard                       metrics/leaderboard.csv, pictures in plots/leaderboard
+    python -m tools.leaderboard                       metrics/leaderboard.csv and its picture
     python -m tools.leaderboard --ablations           docs/ablations.md
     python -m tools.leaderboard --list                the entries of both, and the settings of each
     python -m tools.leaderboard --queue reference-2   queue it (or several, or `ablations`); `dvc queue start` runs them
@@ -11,10 +11,9 @@ test are the same to the byte. Rows of the leaderboard whose experiment this clo
 """
 
 import argparse
-import io
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from src.storage import replace_file
 from tools.entries import ABLATIONS, BASELINE, LEADERBOARD, Entry
 
 TABLE = Path("metrics/leaderboard.csv")
-FOLDER = Path("plots/leaderboard")
+PICTURE = Path("plots/leaderboard/accuracy.png")
 ABLATIONS_PAGE = Path("docs/ablations.md")
 RELEASED = "recipe-released"
 DATA = {"train": "data/processed/smote", "validation": "data/processed/split/validation",
@@ -52,7 +51,6 @@ class Run:
     data: dict[str, str]  # train, validation, test -> md5 of the manifest, shortened
     figures: dict[str, Any]  # metrics/details/evaluate.json
     training: dict[str, Any]  # metrics/details/train.json
-    history: pd.DataFrame  # plots/history.csv
 
 
 def read_run(name: str, commit: str) -> Run:
@@ -60,19 +58,18 @@ def read_run(name: str, commit: str) -> Run:
     try:
         content = {
             path: (file_at(commit, path) or b"").decode()
-            for path in ("dvc.lock", "metrics/details/evaluate.json", "metrics/details/train.json", "plots/history.csv")
+            for path in ("dvc.lock", "metrics/details/evaluate.json", "metrics/details/train.json")
         }
         if missing := [path for path, text in content.items() if not text]:
             raise ValueError(f"it has no {missing[0]}")
-        lock, figures, training, history = content.values()
+        lock, figures, training = content.values()
         stages = yaml.load(lock, yaml.CSafeLoader)["stages"].values()
         settings: dict[str, Any] = {}
         for stage in stages:
             settings |= _flat(stage.get("params", {}).get("params.yaml", {}))
         hashes = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
         data = {part: hashes[path][:12] for part, path in DATA.items()}
-        table = pd.read_csv(io.StringIO(history))
-        return Run(commit[:10], settings, data, json.loads(figures), json.loads(training), table)
+        return Run(commit[:10], settings, data, json.loads(figures), json.loads(training))
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(
             f"the experiment {name} ({commit[:10]}) is incomplete ({' '.join(str(error).split())}). Run it again: "
@@ -121,7 +118,7 @@ def row_of(run: Run) -> dict[str, Any]:
 
 
 def rebuild() -> None:
-    """Write the table and both pictures. Raises UserError when there is nothing to show."""
+    """Write the table and the picture. Raises UserError when there is nothing to show."""
     rows: dict[str, dict[str, str]] = {}
     if TABLE.is_file():
         try:
@@ -137,8 +134,6 @@ def rebuild() -> None:
     titles = {name: entry.title for name, entry in LEADERBOARD.items()} | {RELEASED: "the released model"}
     for name, run in runs.items():
         rows[name] = {"name": name, "title": titles[name], **row_of(run)}
-        with replace_file(FOLDER / f"curves/{name}.csv") as partial:
-            run.history.to_csv(partial, index=False, lineterminator="\n")
     if not rows:
         raise UserError("nothing of the leaderboard has been run. `python -m tools.leaderboard --list` shows what can.")
     table = pd.DataFrame(list(rows.values())).fillna("")
@@ -147,10 +142,9 @@ def rebuild() -> None:
         pd.concat(tables).to_csv(partial, index=False, lineterminator="\n")
     short = {name for name, entry in LEADERBOARD.items() if entry.too_short}
     drawn = tables[0][~tables[0]["name"].isin(short)]
-    draw_accuracy(FOLDER / "accuracy.png", drawn, sorted(short & set(tables[0]["name"])))
-    draw_curves(FOLDER / "curves.png", list(drawn["name"]))
+    draw_accuracy(PICTURE, drawn, sorted(short & set(tables[0]["name"])))
     for part in tables:
-        print(f"\n{_same_faces(part.iloc[0])}\n{summary(part)}")
+        print(f"\n{_same_faces(part)}\n{summary(part)}")
 
 
 def _git(*words: str) -> str:
@@ -175,16 +169,14 @@ def ranking(table: pd.DataFrame) -> pd.Series:
     return next((column for column in columns if column.notna().all()), pd.Series(0.0, table.index))
 
 
-def _same_faces(row: pd.Series) -> str:
-    counts = {
-        split: ", ".join(
-            f"{title} {int(row[key]):,}"
-            for section, title in SECTIONS.items()
-            if row.get(key := f"{split}_{section}_n")
-        )
-        for split in SAME
-    }
-    return "; ".join(f"{split} {row[split] or 'not recorded'} (n: {counts[split]})" for split in SAME)
+def _same_faces(table: pd.DataFrame) -> str:
+    """Which validation and test set a table is of, and how many faces each section has."""
+    parts = []
+    for split in SAME:
+        counts = {title: _numbers(table, f"{split}_{section}_n").max() for section, title in SECTIONS.items()}
+        shown = ", ".join(f"{title} {count:,.0f}" for title, count in counts.items() if count > 0)
+        parts.append(f"{split} {table[split].iloc[0] or 'not recorded'} (n: {shown})")
+    return "; ".join(parts)
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -230,31 +222,6 @@ def draw_accuracy(path: Path, table: pd.DataFrame, left_out: list[str]) -> None:
         panels[0].set_ylim(-0.7, len(drawn) - 0.3)
         if left_out:
             figure.supxlabel(f"not drawn, too few epochs: {', '.join(left_out)}", fontsize=8)
-
-
-def draw_curves(path: Path, names: Iterable[str]) -> None:
-    """Accuracy by epoch: validation solid; train, as seen under dropout, augmentation and mixup, dotted.
-
-    A panel for each kind of row, the first word of its name. A teacher's epochs are left out: it is another network.
-    """
-    kinds: dict[str, dict[str, pd.DataFrame]] = {}
-    for name in sorted(names):
-        if (FOLDER / f"curves/{name}.csv").is_file():
-            curve = pd.read_csv(FOLDER / f"curves/{name}.csv")
-            kinds.setdefault(name.partition("-")[0], {})[name] = curve[curve["phase"] != "teacher"]
-    with drawing(path, 1.5 + 3.2 * len(kinds), 4.6) as figure:
-        panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0] if kinds else []
-        for axes, group in zip(panels, kinds.values(), strict=True):
-            for place, (name, curve) in enumerate(group.items()):
-                colour, epochs = _COLOURS[place % len(_COLOURS)], range(1, len(curve) + 1)
-                axes.plot(epochs, curve["val_accuracy"], color=colour, label=name)
-                axes.plot(epochs, curve["accuracy"], ":", color=colour, linewidth=1)
-            axes.set(xlabel="epoch", ylabel="accuracy: validation (solid), train as trained on (dotted)")
-            axes.label_outer()
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            axes.grid()
-            axes.legend(loc="lower right", fontsize=8)
 
 
 # --- the ablations ---
