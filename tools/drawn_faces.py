@@ -502,11 +502,10 @@ def _jpeg(photo: np.ndarray) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.drawn_faces", description="Draw the bundled sample.")
     parser.add_argument("directory", type=Path, help="where to write it, such as data/raw/sample")
-    parser.add_argument("--seed", type=int, default=42, help="another seed draws other faces (default: 42)")
-    arguments = parser.parse_args()
-    write_sample(arguments.directory, arguments.seed)
-    sizes = [path.stat().st_size for path in arguments.directory.rglob("*") if path.is_file()]
-    print(f"wrote {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB, to {arguments.directory}")
+    directory = parser.parse_args().directory
+    write_sample(directory)
+    sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
+    print(f"wrote {len(sizes)} files, {sum(sizes) / 1e6:.2f} MB, to {directory}")
 
 
 if __name__ == "__main__":

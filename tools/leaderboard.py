@@ -136,7 +136,7 @@ def rebuild() -> None:
         rows[name] = {"name": name, "title": titles[name], **row_of(run)}
     if not rows:
         raise UserError("nothing of the leaderboard has been run. `python -m tools.leaderboard --list` shows what can.")
-    table = pd.DataFrame(list(rows.values())).fillna("")
+    table = pd.DataFrame(list(rows.values())).fillna("")  # rows of other times have other settings
     tables = ranked_tables(table, rows.get(RELEASED, {}))
     with replace_file(TABLE) as partial:
         pd.concat(tables).to_csv(partial, index=False, lineterminator="\n")
@@ -155,12 +155,11 @@ def ranked_tables(table: pd.DataFrame, first: Mapping[str, str]) -> list[pd.Data
     """One table for each pair of validation and test set, that of `first` before the larger ones; best on top."""
     groups = [group for _, group in table.groupby(SAME, sort=False)]
     groups.sort(key=lambda group: (any(group[part].iloc[0] != first.get(part) for part in SAME), -len(group)))
-    return [group.iloc[ranking(group).argsort(kind="stable")[::-1]] for group in groups]
+    return [group.loc[ranking(group).sort_values(ascending=False, kind="stable").index] for group in groups]
 
 
 def _numbers(table: pd.DataFrame, column: str) -> pd.Series:
-    empty = pd.Series("", table.index)
-    return pd.to_numeric(table.get(column, empty), errors="coerce")
+    return pd.to_numeric(table[column], errors="coerce")
 
 
 def ranking(table: pd.DataFrame) -> pd.Series:
@@ -180,22 +179,10 @@ def _same_faces(table: pd.DataFrame) -> str:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """For the screen: accuracy per section, of test with its interval and macro F1."""
-    shown = {"": table["name"]}
-    for section, title in SECTIONS.items():
-        shown[f"val {title}"] = _numbers(table, f"validation_{section}_accuracy").map(
-            "{:.3f}".format, na_action="ignore"
-        )
-        keys = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")
-        columns = [_numbers(table, f"test_{section}_{key}") for key in keys]
-        shown[f"test {title} (95 %; macro F1)"] = pd.Series(
-            ["{:.3f} ({:.3f}-{:.3f}; {:.3f})".format(*values) for values in zip(*columns, strict=True)], table.index
-        )
-        if columns[0].isna().all():
-            shown = dict(list(shown.items())[:-2])
-    return (
-        pd.DataFrame(shown).astype(object).fillna("").to_markdown(index=False, tablefmt="simple", disable_numparse=True)
-    )
+    """Accuracies for the screen; intervals and macro F1 are in the file."""
+    keys = {f"{split}_{key}_accuracy": f"{split}, {title}" for split in SAME for key, title in SECTIONS.items()}
+    shown = table[["name", *(key for key in keys if (table[key] != "").any())]].rename(columns=keys)
+    return shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
 
 
 def draw_accuracy(path: Path, table: pd.DataFrame, left_out: list[str]) -> None:

@@ -14,8 +14,8 @@ from src.recognition.classifier import VARIANTS
 from src.storage import replace_directory
 
 MAX_BYTES = 12_000_000
-FILES = ("export/model.onnx", "export/model.tflite", "model_card.md")
-OPTIONAL_FILES = tuple(f"export/{name}" for name in VARIANTS.values())
+CARD = "model_card.md"
+FILES = ("export/model.onnx", "export/model.tflite", CARD)
 
 
 def release(models: Path, pretrained: Path) -> None:
@@ -23,15 +23,15 @@ def release(models: Path, pretrained: Path) -> None:
     for name in FILES:
         if not (models / name).is_file():
             raise UserError(f"{models / name} is missing. Make it with `dvc repro`, or fetch it with `dvc pull`.")
-    card = (models / "model_card.md").read_text(encoding="utf-8")
+    card = (models / CARD).read_text(encoding="utf-8")
     if SAMPLE_SENTENCE in card:
         raise UserError("models/ holds a model of drawn faces, which is not released. `dvc repro` on real data first.")
-    present = [name for name in OPTIONAL_FILES if (models / name).is_file()]
-    for name in ("export/model.onnx", "export/model.tflite", *present):
-        if file_digest(models / name) not in card:
+    names = [*FILES, *(f"export/{name}" for name in VARIANTS.values() if (models / "export" / name).is_file())]
+    for name in names:
+        if name != CARD and file_digest(models / name) not in card:
             raise UserError(
-                f"{models / 'model_card.md'} was written for another {models / name}. Run `dvc repro` to its end, so "
-                "that the model is evaluated, and release then."
+                f"{models / CARD} was written for another {models / name}. Run `dvc repro` to its end, so that the "
+                "model is evaluated, and release then."
             )
     size = (models / "export/model.onnx").stat().st_size
     if size > MAX_BYTES:
@@ -40,7 +40,7 @@ def release(models: Path, pretrained: Path) -> None:
             "in Git. Release a smaller backbone (train.backbone=compact), or share this one through the DVC remote."
         )
     with replace_directory(pretrained) as partial:
-        for name in (*FILES, *present):
+        for name in names:
             shutil.copyfile(models / name, partial / Path(name).name)
 
 

@@ -1,0 +1,42 @@
+"""The demo takes away its own last experiment and nobody else's, whatever that is called."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from src.report.experiments import experiment_commits
+from tools import demo
+
+
+@pytest.fixture
+def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A project with two experiments, both at this commit."""
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        "git init -q",
+        "git -c user.name=t -c user.email=t@example.org commit -q --allow-empty -m first",
+        "dvc init -q",
+        "git update-ref refs/exps/ab/cdef/demo HEAD",
+        "git update-ref refs/exps/ab/cdef/demo-20260101-000000 HEAD",
+    ):
+        subprocess.run(command.split(), check=True)
+    demo.OUTPUT.mkdir(parents=True)
+    return experiment_commits()["demo"]
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        (None, {"demo", "demo-20260101-000000"}),
+        ("", {"demo", "demo-20260101-000000"}),
+        ("demo 0123456789", {"demo", "demo-20260101-000000"}),
+        ("demo-20260101-000000 {commit}", {"demo"}),
+    ],
+    ids=["no demo before", "an empty note", "somebody's newer one of that name", "its own"],
+)
+def test_only_the_last_experiment_of_the_demo_goes(commit: str, written: str | None, left: set[str]) -> None:
+    if written is not None:
+        demo.NAME_FILE.write_text(written.format(commit=commit))
+    demo._remove_last_experiment()
+    assert set(experiment_commits()) == left
