@@ -33,18 +33,19 @@ import yaml
 from imblearn.over_sampling import SMOTE
 from tabulate import tabulate
 
-from src.datasets.expw import load_expw
-from src.datasets.fer2013 import load_fer2013
+from src.datasets import expw, fer2013
+from src.datasets.archives import open_tree
 from src.datasets.photos import PhotoFolder
 from src.expressions import CODE, EXPRESSIONS
 from src.faceset import FaceSet
-from src.params import SmoteParams
+from src.params import IngestExpwParams, IngestFer2013Params, SmoteParams
 from src.preparation.cropping import crop_faces
 from src.preparation.smote import balance
 from src.recognition.crop_face import Box, square_around
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGES = {"Training": 28_709, "PublicTest": 3_589, "PrivateTest": 3_589}  # rows of the official CSV
+FER2013_PARAMS = IngestFer2013Params(labels="original", max_bad_fraction=0.02)
 SMOTE_COUNTS = dict(zip(EXPRESSIONS, (8624, 4542, 6209, 11858, 12477, 11062, 12324), strict=True))
 SMOTE_PARAMS = SmoteParams(enabled=True, neighbors=5, target_fraction=1.0, seed=42)
 NUM_EXPW_FACES = 91_793
@@ -67,7 +68,7 @@ def _raw(folder: Path, dataset: str) -> Path:
 
 
 def _fer2013_faces(folder: Path) -> FaceSet:
-    return load_fer2013(_raw(folder, "fer2013"), "original", max_bad_fraction=0.02)[0]
+    return fer2013.load(_raw(folder, "fer2013"), FER2013_PARAMS)[0]
 
 
 def write_csv(folder: Path) -> None:
@@ -85,7 +86,8 @@ def write_csv(folder: Path) -> None:
 
 def write_photos(folder: Path) -> None:
     """ExpW's photos in `photos/`, and the checked table of their faces, `table.csv`."""
-    table, _, photos = load_expw(_raw(folder, "expw"), confidence_min=0, max_bad_fraction=0.05)
+    raw = _raw(folder, "expw")
+    table, photos = expw.load(raw, IngestExpwParams(confidence_min=0, max_bad_fraction=0.05))[0], expw.find(raw).photos
     (folder / "photos").mkdir()
     for name in table["photo"].unique():
         (folder / "photos" / name).write_bytes(photos.read(name))
@@ -145,7 +147,7 @@ def write_full_size(folder: Path) -> None:
 
 
 def csv_ours(folder: Path) -> np.ndarray:
-    return load_fer2013(folder / "fer2013", "original", max_bad_fraction=0.0)[0].images
+    return fer2013.load(folder / "fer2013", FER2013_PARAMS)[0].images
 
 
 def csv_itertuples(folder: Path) -> np.ndarray:
@@ -165,7 +167,7 @@ def _faces_to_crop(folder: Path) -> tuple[list[str], list[Box]]:
 
 
 def crop_ours(folder: Path) -> np.ndarray:
-    return crop_faces(PhotoFolder(str(folder / "photos"), ""), *_faces_to_crop(folder), IMAGE_SIZE, MARGIN)[0]
+    return crop_faces(PhotoFolder(open_tree(folder / "photos"), ""), *_faces_to_crop(folder), IMAGE_SIZE, MARGIN)[0]
 
 
 def crop_imread(folder: Path) -> np.ndarray:
