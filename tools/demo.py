@@ -85,7 +85,7 @@ def _recognize_clip() -> None:
     """Draw a short clip of two faces and let the real-time program name their expressions."""
     clip = OUTPUT / "clip.mp4"
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), CLIP_RATE, CLIP_SIZE)
-    for frame, _ in draw_clip(np.random.default_rng(42), frames_per_second=CLIP_RATE, size=CLIP_SIZE):
+    for frame, _ in draw_clip(np.random.default_rng(42), seconds=4.0, frames_per_second=CLIP_RATE, size=CLIP_SIZE):
         writer.write(frame)
     writer.release()
     files = ("--output", "annotated.mp4", "--csv", "faces.csv", "--summary", "timeline.png")

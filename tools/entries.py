@@ -32,7 +32,7 @@ def augmentation(**strengths: float) -> tuple[str, ...]:
 PLAIN = (
     "train.weights=none", "train.optimizer=adam", "train.learning_rate=0.001", "train.schedule=constant",
     "train.weight_decay=0", "train.label_smoothing=0", "train.vote_weight=0", "train.class_weights=none",
-    "train.mixup=0", "train.average_epochs=0", "train.teacher_epochs=0", "train.monitor=last",
+    "train.mixup=0", "train.expw_weight=1", "train.average_epochs=0", "train.teacher_epochs=0", "train.monitor=last",
     "train.precision=float32", "export.int8=false", "export.multiview=false",
 )  # fmt: skip
 LARGE = ("train.input_size=96", "train.head_units=512", "train.dropout=0.4")
@@ -87,6 +87,7 @@ ABLATIONS = {
         ("square-root-weights", "class weights: square root", "train.class_weights=square_root"),
         ("balanced-weights", "class weights: balanced", "train.class_weights=balanced"),
         ("no-augmentation", "no augmentation, no mixup", "train.mixup=0", *augmentation()),
+        ("no-expw", "ExpW left out of training", "train.expw_weight=0"),
         ("copies", "copies left in", "split.remove_copies=false"),
         ("single-labels", "one label a face, the largest vote", "train.vote_weight=0"),
         ("own-labels", "FER2013's own labels", "ingest_fer2013.labels=original", "train.vote_weight=0"),

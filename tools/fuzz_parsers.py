@@ -33,8 +33,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from src.datasets import expw as expw_source
-from src.datasets import fer2013 as fer2013_source
+from src.datasets import expw, fer2013
 from src.datasets.archives import MemberError, open_tree
 from src.datasets.photos import PhotoError, PhotoFolder, decode, read_header
 from src.errors import UserError
@@ -64,7 +63,7 @@ def encoded(picture: np.ndarray, suffix: str = ".jpg") -> bytes:
     return cv2.imencode(suffix, picture)[1].tobytes()
 
 
-def fer2013() -> tuple[Files, Files]:
+def fer2013_files() -> tuple[Files, Files]:
     """As a CSV, and as a folder of pictures."""
     lines, pictures = ["emotion,pixels,Usage"], {}
     for number, (usage, folder) in enumerate(
@@ -77,7 +76,7 @@ def fer2013() -> tuple[Files, Files]:
     return {"fer2013.csv": "\n".join(lines).encode() + b"\n"}, pictures
 
 
-def expw() -> Files:
+def expw_files() -> Files:
     lines = [
         f"photo_{number}.jpg {face} 10 {20 + 50 * face} {70 + 50 * face} 60 40.5 {(number + face) % 7}\n"
         for number in range(7)
@@ -188,8 +187,8 @@ def write(folder: Path, files: Files) -> None:
 
 # --- targets: write an input, give back the parsing of it ---
 
-CSV, PICTURES = fer2013()
-EXPW = expw()
+CSV, PICTURES = fer2013_files()
+EXPW = expw_files()
 LABELS = b"image_name,source,usage,expression,group,copy_of,synthetic\n" + b"".join(
     b"expw/%d,expw,,%s,g%d,,False\n" % (row, EXPRESSIONS[row].encode(), row) for row in range(3)
 )
@@ -199,7 +198,7 @@ Parse = Callable[[], object]
 def fuzz_fer2013(folder: Path, draw: random.Random) -> Parse:
     write(folder, pack(draw.choice((CSV, PICTURES)), "fer2013", draw))
     settings = IngestFer2013Params(labels="original", max_bad_fraction=draw.choice((0.0, 0.5, 1.0)))
-    return lambda: fer2013_source.load(folder, settings)
+    return lambda: fer2013.load(folder, settings)
 
 
 def fuzz_expw(folder: Path, draw: random.Random) -> Parse:
@@ -207,9 +206,8 @@ def fuzz_expw(folder: Path, draw: random.Random) -> Parse:
     write(folder, labels_alone if draw.random() < 0.3 else pack(EXPW, "expw", draw))
 
     def parse() -> None:
-        settings = IngestExpwParams(confidence_min=0.0, max_bad_fraction=draw.choice((0.0, 0.5, 1.0)))
-        table, _ = expw_source.load(folder, settings)
-        photos = expw_source.find(folder).photos
+        settings = IngestExpwParams(confidence_min=0, max_bad_fraction=draw.choice((0.0, 0.5, 1.0)))
+        table, photos = expw.load(folder, settings)[0], expw.find(folder).photos
         boxes = list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None))
         crops, failures = crop_faces(photos, list(table["photo"]), boxes, 48, 0.1)
         assert len(crops) == len(table) >= len(failures)

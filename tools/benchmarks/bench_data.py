@@ -45,6 +45,7 @@ from src.recognition.crop_face import Box, square_around
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGES = {"Training": 28_709, "PublicTest": 3_589, "PrivateTest": 3_589}  # rows of the official CSV
+FER2013_PARAMS = IngestFer2013Params(labels="original", max_bad_fraction=0.02)
 SMOTE_COUNTS = dict(zip(EXPRESSIONS, (8624, 4542, 6209, 11858, 12477, 11062, 12324), strict=True))
 SMOTE_PARAMS = SmoteParams(enabled=True, neighbors=5, target_fraction=1.0, seed=42)
 NUM_EXPW_FACES = 91_793
@@ -67,8 +68,7 @@ def _raw(folder: Path, dataset: str) -> Path:
 
 
 def _fer2013_faces(folder: Path) -> FaceSet:
-    settings = IngestFer2013Params(labels="original", max_bad_fraction=0.02)
-    return fer2013.load(_raw(folder, "fer2013"), settings)[0]
+    return fer2013.load(_raw(folder, "fer2013"), FER2013_PARAMS)[0]
 
 
 def write_csv(folder: Path) -> None:
@@ -87,8 +87,7 @@ def write_csv(folder: Path) -> None:
 def write_photos(folder: Path) -> None:
     """ExpW's photos in `photos/`, and the checked table of their faces, `table.csv`."""
     raw = _raw(folder, "expw")
-    table, _ = expw.load(raw, IngestExpwParams(confidence_min=0.0, max_bad_fraction=0.05))
-    photos = expw.find(raw).photos
+    table, photos = expw.load(raw, IngestExpwParams(confidence_min=0, max_bad_fraction=0.05))[0], expw.find(raw).photos
     (folder / "photos").mkdir()
     for name in table["photo"].unique():
         (folder / "photos" / name).write_bytes(photos.read(name))
@@ -148,8 +147,7 @@ def write_full_size(folder: Path) -> None:
 
 
 def csv_ours(folder: Path) -> np.ndarray:
-    settings = IngestFer2013Params(labels="original", max_bad_fraction=0.0)
-    return fer2013.load(folder / "fer2013", settings)[0].images
+    return fer2013.load(folder / "fer2013", FER2013_PARAMS)[0].images
 
 
 def csv_itertuples(folder: Path) -> np.ndarray:
