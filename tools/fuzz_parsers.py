@@ -7,7 +7,7 @@ MemberError). Anything else is a find: another exception, a crash of a native li
 than MAX_SECONDS. Inputs are small valid data sets in which bytes are flipped, overwritten, cut out, repeated or moved;
 archives are damaged from outside and inside, since a checksum stops most damage from outside. A seed and a number
 always make the same input, so `--only NUMBER` repeats a find. A crash of a native library ends the run and leaves its
-input, named by seed and number; `--start` goes on behind it.
+input, named by seed and number; `--start` continues after it.
 """
 
 import argparse
@@ -305,7 +305,7 @@ def main() -> None:
     first = number = options.start if options.only is None else options.only
     deadline = time.time() + (60 * options.minutes if options.only is None else 0)
     while True:
-        # Should a native library crash here, the input that it died of stays, and `--start` goes on behind it.
+        # Should a native library crash here, the input that it died of stays, and `--start` continues after it.
         folder = FINDS / f"{options.seed}_{number}"
         problem = try_input(options.seed, number, folder)
         if problem:

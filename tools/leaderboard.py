@@ -275,7 +275,7 @@ def _spread(values: list[float]) -> str:
 
 
 def queue(name: str, entry: Entry) -> None:
-    """`dvc exp run --queue`, once for every seed; a training that was killed goes on where it was."""
+    """`dvc exp run --queue`, once for every seed; a killed training continues where it was."""
     taken = experiment_commits()
     for place, seed in enumerate(entry.seeds or (None,), 1):
         run_name = name if seed is None else f"{name}-{place}"

@@ -144,7 +144,7 @@ class _CautiousReader(io.BufferedReader):
 
 
 def _tar(path: Path) -> FileTree:
-    """Meant to be read in storage order: going back starts anew."""
+    """Meant to be read in storage order: going back starts from the beginning."""
     files, total = [], 0
     with _library_reads(lambda error: damaged_archive(path, error)):
         archive = tarfile.open(fileobj=_CautiousReader(gzip.GzipFile(path, "rb")), mode="r:")  # noqa: SIM115

@@ -5,7 +5,7 @@
     python -m src.datasets.download --check       exit code 0 when both are there in a known layout
 
 Kaggle downloads run through kagglehub, which keeps what it has under ~/.cache/kagglehub (or
-$KAGGLEHUB_CACHE) and goes on from there when it was interrupted. ExpW's official source is the authors'
+$KAGGLEHUB_CACHE) and continues from there when it was interrupted. ExpW's official source is the authors'
 page http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html (a Google Drive folder); its files,
 and FER2013 from anywhere else, may simply be put into data/raw/full/expw and data/raw/full/fer2013.
 """
@@ -129,7 +129,7 @@ def _fetch_from_kaggle(name: str, target: Path) -> Path:
         raise UserError(f"Kaggle asks for a login to download {title}. {token} {by_hand}") from None
     except exceptions.KaggleApiHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
-        advice = f"Wait a few minutes and run the same command again: it goes on where it stopped. {by_hand}"
+        advice = f"Wait a few minutes and run the same command again: it continues where it stopped. {by_hand}"
         if status == 404:
             advice = f"It no longer has {handle}. {by_hand}"
         elif status in (401, 403):
@@ -147,7 +147,7 @@ def _fetch_from_kaggle(name: str, target: Path) -> Path:
     except requests.RequestException as error:
         raise UserError(
             f"Kaggle cannot be reached ({type(error).__name__}). Check the network and proxy settings (HTTPS_PROXY), "
-            f"then run the same command again: it goes on where it stopped.{no_token} {by_hand}"
+            f"then run the same command again: it continues where it stopped.{no_token} {by_hand}"
         ) from error
 
 

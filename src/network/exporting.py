@@ -35,7 +35,7 @@ def build_classifier(trained: TrainedNetwork) -> keras.Model:
     size = trained.spec.image_size
     faces = layers.Input((size, size, 1), dtype="uint8", name="faces")
     x = layers.Rescaling(1.0, name="to_float")(faces)
-    # Said outright: Keras's ONNX export traces the model without a training flag, and dropout and batch
+    # Passed explicitly: Keras's ONNX export traces the model without a training flag, and dropout and batch
     # normalization then run as in training.
     x = trained.network(x, training=False)
     x = layers.Rescaling(1 / trained.temperature, name="temperature")(x)

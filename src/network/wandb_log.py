@@ -97,7 +97,7 @@ def _how_to_send(run: Any) -> str:
 class Tracker(keras.callbacks.Callback):
     """One wandb run for one training.
 
-    config: parameters and data hashes. run_id: the same for the same training, so that one that was killed goes on in
+    config: parameters and data hashes. run_id: the same for the same training, so that one that was killed continues in
     its old run. The run is named after the DVC experiment where there is one.
     """
 
@@ -113,7 +113,7 @@ class Tracker(keras.callbacks.Callback):
                 print(f"wandb is off for this run: {_reason(error)}", file=sys.stderr)
 
     def _safely(self, send: Callable[[Any], object]) -> None:
-        """Tracking is a convenience: whatever it raises, training goes on, and nothing more is sent."""
+        """Tracking is a convenience: whatever it raises, training continues, and nothing more is sent."""
         if self._run is None or self._broken:
             return
         try:

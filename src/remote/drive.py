@@ -123,7 +123,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _ask_in_browser(client: dict[str, Any], web: httplib2.Http, port: int) -> OAuth2Credentials:
-    """PyDrive2's own way waits for ever when the browser never comes back, and takes an answer from anybody."""
+    """PyDrive2's own way waits without limit for the browser, and takes an answer from anyone."""
     try:
         server = _Answers(port)
     except OSError as error:
