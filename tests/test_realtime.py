@@ -142,7 +142,7 @@ def test_what_is_no_frame_is_refused(frame: np.ndarray, model: Path) -> None:
 
 def test_many_faces_take_turns(model: Path) -> None:
     boxes: list[Box] = [(20.0 + 60 * (n % 5), 20.0 + 60 * (n // 5), 50.0, 50.0) for n in range(20)]
-    chosen = Settings(faces_per_call=8, detect_every=1, detect_scale=1.0)
+    chosen = Settings(faces_per_call=8, detect_every_s=0)
     recognizer = ExpressionRecognizer(model, KnownBoxes(boxes), chosen)
     frame = np.random.default_rng(0).integers(0, 256, (280, 340, 3), dtype=np.uint8)
     assert [len(recognizer.recognize(frame, number / 30)) for number in range(4)] == [8, 16, 20, 20]
@@ -151,7 +151,7 @@ def test_many_faces_take_turns(model: Path) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"detect_every": 0}, {"detect_scale": 0.0}, {"detect_scale": 1.5}, {"smoothing_s": -1.0}, {"faces_per_call": 0}],
+    [{"detect_every_s": -1.0}, {"smoothing_s": -1.0}, {"faces_per_call": 0}],
     ids=lambda values: next(iter(values)),
 )
 def test_bad_settings_are_refused(values: dict) -> None:
@@ -258,7 +258,7 @@ def test_ids_survive_crossing(every: int) -> None:
 def test_ids_survive_short_misses(missing_s: float, model: Path) -> None:
     frames = list(draw_clip(np.random.default_rng(5), seconds=2.4, size=(320, 240), num_faces=1))
     detector = KnownBoxes([])
-    recognizer = ExpressionRecognizer(model, detector, Settings(detect_every=1, detect_scale=1.0))
+    recognizer = ExpressionRecognizer(model, detector, Settings(detect_every_s=0))
     shown = []
     for number, (frame, drawn) in enumerate(frames):
         time_s = number / 25
@@ -283,7 +283,7 @@ def test_a_face_that_is_gone_disappears(model: Path) -> None:
 def test_detection_is_spared_between(model: Path) -> None:
     frames = list(draw_clip(np.random.default_rng(5), seconds=1.2, size=(320, 240), num_faces=1))
     detector = KnownBoxes([frames[0][1][0].face_box])
-    recognizer = ExpressionRecognizer(model, detector, Settings(detect_every=5, detect_scale=1.0))
+    recognizer = ExpressionRecognizer(model, detector, Settings(detect_every_s=0.2))
     overlaps = []
     for number, (frame, drawn) in enumerate(frames):
         detector.boxes = [drawn[0].face_box]

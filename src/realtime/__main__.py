@@ -83,15 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one")
     how.add_argument(
         "--detect-every",
-        type=int,
-        metavar="N",
-        help="search every N-th frame for faces, follow them between (default: 4)",
-    )
-    how.add_argument(
-        "--detect-scale",
         type=float,
-        metavar="X",
-        help="reduce the frame to X of its size for three of four searches (default: 1; 0.5 is faster and less exact)",
+        metavar="S",
+        help="search for faces every S seconds, follow them between (default: 0.13; 0 is every frame)",
     )
     how.add_argument(
         "--smoothing", type=float, metavar="S", help="time constant of the smoothing, seconds (default: 0.6; 0 is off)"
@@ -152,8 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
         require_display()
     cv2.setNumThreads(options.threads)
     chosen = {
-        "detect_every": options.detect_every,
-        "detect_scale": options.detect_scale,
+        "detect_every_s": options.detect_every,
         "smoothing_s": options.smoothing,
         "uncertain_below": options.uncertain_below,
     }
