@@ -4,7 +4,7 @@ Each has `annotate(scene, faces)`, which returns a new frame, and `draw(scene, f
 `Overlay` draws them all on one copy. scene: uint8 `(H, W, 3)` BGR. Everything scales with the frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -55,25 +55,6 @@ class Annotator:
 
     def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
         raise NotImplementedError
-
-
-class FaceBlur(Annotator):
-    """Faces unrecognizable: reduced to 6 x 6 colours, edges included."""
-
-    def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
-        for face in faces:
-            x, y, side, _ = face.box
-            grown = 0.15 * side
-            left, top = max(0, int(x - grown)), max(0, int(y - grown))
-            right, bottom = (
-                min(scene.shape[1], int(x + side + grown) + 1),
-                min(scene.shape[0], int(y + side + grown) + 1),
-            )
-            patch = scene[top:bottom, left:right]
-            if patch.size:
-                blocks = cv2.resize(patch, (6, 6), interpolation=cv2.INTER_AREA)
-                blocks = cv2.resize(blocks, (patch.shape[1], patch.shape[0]), interpolation=cv2.INTER_LINEAR)
-                scene[top:bottom, left:right] = cv2.GaussianBlur(blocks, (0, 0), max(1.0, side / 20))
 
 
 class FaceBoxes(Annotator):
@@ -390,42 +371,29 @@ class Overlay:
     def __init__(self, view: View) -> None:
         self.view = view
         self.status = StatusLine()
+        self._boxes = FaceBoxes()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the timeline: another video begins."""
         self.recent = Timeline(keep_s=TIMELINE_S)
         self._strip = TimelineStrip(self.recent)
-        self._boxes, self._blur = FaceBoxes(), FaceBlur()
 
-    def annotate(self, scene: np.ndarray, faces: list[Face], *, continuous: bool = True) -> np.ndarray:
-        """A new frame with the faces and, in a video, the timeline and speed. Mirrors first where asked for."""
-        if self.view.mirror:
-            scene, faces = mirror(scene, faces)
-        else:
-            scene = scene.copy()
-        drawings: list[Annotator] = []
-        if self.view.blur:
-            drawings.append(self._blur)
-        if self.view.bars:
-            drawings.append(ProbabilityBars(self._strip if continuous and self.view.timeline else None))
+    def draw(self, scene: np.ndarray, faces: list[Face], *, continuous: bool = True) -> None:
+        """Draw what the user has switched on in place; timeline and speed in a video only."""
+        timeline = continuous and self.view.timeline
+        drawings: list[Annotator] = [ProbabilityBars(self._strip if timeline else None)] if self.view.bars else []
         drawings.append(self._boxes)
-        if continuous and self.view.timeline:
+        if timeline:
             drawings.append(self._strip)
         if continuous and self.view.status:
             drawings.append(self.status)
         for drawing in drawings:
             drawing.draw(scene, faces)
-        return scene
 
 
-def mirror(scene: np.ndarray, faces: list[Face]) -> tuple[np.ndarray, list[Face]]:
-    """Frame and faces as in a mirror."""
-    width = scene.shape[1]
-    mirrored = [
-        Face(
-            face.id,
-            (width - face.box[0] - face.box[2], face.box[1], face.box[2], face.box[3]),
-            face.expression,
-            face.confidence,
-            face.probabilities,
-        )
-        for face in faces
+def mirror(faces: list[Face], width: int) -> list[Face]:
+    """The faces of a frame of that width, as in a mirror."""
+    return [
+        replace(face, box=(width - face.box[0] - face.box[2], face.box[1], face.box[2], face.box[3])) for face in faces
     ]
-    return cv2.flip(scene, 1), mirrored

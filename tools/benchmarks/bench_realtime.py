@@ -67,7 +67,7 @@ print("RESULT" + json.dumps({"milliseconds": milliseconds, "found": found, "cpu"
 
 def _frames(video: Path) -> Iterator[tuple[np.ndarray, float]]:
     """Frames of a video as uint8 `(480, 640, 3)` BGR, and their times in seconds."""
-    source = VideoFile(video)
+    source = VideoFile(video, video.name)
     try:
         for frame in source:
             yield cv2.resize(frame.image, SIZE), frame.time_s
@@ -98,7 +98,7 @@ def _measure_ours(options: argparse.Namespace, settings: Settings, threads: int,
         if drawn:
             start = time.perf_counter()
             overlay.recent.add(time_s, faces)
-            overlay.annotate(image, faces)
+            overlay.draw(image.copy(), faces)
             timings["draw"] = 1000 * (time.perf_counter() - start)
         found += bool(faces)
         now = time.perf_counter()
@@ -300,7 +300,7 @@ def lag(options: argparse.Namespace) -> None:
     print(f"{'work per frame':>16}{'mean age ms':>13}{'worst':>8}{'allowed':>9}{'skipped':>9}")
     for work_ms in (0, 20, 50, 120):
         recognizer = _recognizer(options, Settings())
-        source = LiveSource(options.video)
+        source = LiveSource(options.video, options.video.name)
         ages, work = [], []
         for frame in source:
             start = time.monotonic()
@@ -330,7 +330,7 @@ def memory(options: argparse.Namespace) -> None:
         found = recognizer.recognize(image, number / 30)
         overlay.recent.add(number / 30, found)
         overlay.status.measure(recognizer.timings, time.perf_counter())
-        overlay.annotate(image, found)
+        overlay.draw(image.copy(), found)
         number += 1
         elapsed = time.monotonic() - start
         if elapsed >= shown:
