@@ -144,7 +144,7 @@ class VideoRecorder:
         if copied:
             written = self._container.add_stream_from_template(heard)
         else:
-            written = self._container.add_stream("aac", rate=heard.codec_context.sample_rate)
+            written = self._container.add_stream("aac", rate=heard.sample_rate, layout=heard.layout.name)
 
         def packets() -> Iterator[tuple[float, Any]]:
             with source:
@@ -163,11 +163,9 @@ class VideoRecorder:
                     with contextlib.suppress(av.error.InvalidDataError):
                         for frame in packet.decode():
                             frame.pts = round(at_s / frame.time_base)
-                            for encoded in written.encode(frame):
-                                yield at_s, encoded
+                            yield from ((at_s, encoded) for encoded in written.encode(frame) if encoded.pts >= 0)
                 if not copied:
-                    for encoded in written.encode(None):
-                        yield at_s, encoded
+                    yield from ((at_s, encoded) for encoded in written.encode(None))
 
         self._sound = packets()
         self._next_sound = next(self._sound, None)

@@ -106,7 +106,8 @@ class Session:
 
 
 def hide(picture: np.ndarray, box: Box) -> None:
-    """Make a face unrecognizable in place, hair and chin included: 6 x 6 colours."""
+    """Make a face unrecognizable in place, hair and chin included: 6 x 6 blocks of one colour each. (Blocks that fade
+    into each other still look like a face, to people and to detectors.)"""
     x, y, side, _ = box
     grown = 0.2 * side
     left, top = max(0, int(x - grown)), max(0, int(y - grown))
@@ -114,4 +115,4 @@ def hide(picture: np.ndarray, box: Box) -> None:
     patch = picture[top : max(0, bottom), left : max(0, right)]
     if patch.size:
         blocks = cv2.resize(patch, (6, 6), interpolation=cv2.INTER_AREA)
-        patch[:] = cv2.resize(blocks, (patch.shape[1], patch.shape[0]), interpolation=cv2.INTER_LINEAR)
+        patch[:] = cv2.resize(blocks, (patch.shape[1], patch.shape[0]), interpolation=cv2.INTER_NEAREST)

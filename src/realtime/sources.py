@@ -120,9 +120,12 @@ class Feed:
                 self._news.notify_all()
 
     def wait(self, seconds: float | None) -> bool:
-        """Whether a frame or the end came within that time."""
+        """Whether a frame or the end came within that time; raises the error that came instead of a frame."""
         with self._news:
-            return self._news.wait_for(lambda: bool(self._ready) or self._done, seconds)
+            came = self._news.wait_for(lambda: bool(self._ready) or self._done, seconds)
+            if self._error is not None and not self._ready:
+                raise self._error
+            return came
 
     def __iter__(self) -> Iterator[Frame]:
         while True:
@@ -133,8 +136,6 @@ class Feed:
                 self._news.notify_all()
             if frame is not None:
                 yield frame
-            elif self._error is not None:
-                raise self._error
             else:
                 return
 
@@ -172,7 +173,13 @@ def _reason(error: Exception) -> str:
 def _open_container(target: Any, name: str, seconds: tuple[float, float]) -> Any:
     """An open container with a video stream. Raises UserError, or OSError and FFmpegError as FFmpeg reports them."""
     options = {"rtsp_transport": "tcp"} if str(target).startswith("rtsp") else {}
-    container = av.open(target, timeout=seconds, options=options)
+    begin_s = time.monotonic()
+    try:
+        container = av.open(target, timeout=seconds, options=options)
+    except av.FFmpegError:
+        if time.monotonic() - begin_s >= seconds[0]:  # RTSP calls it invalid data
+            raise TimeoutError from None
+        raise
     if not any(_is_film(stream) for stream in container.streams.video):
         container.close()
         raise UserError(f"{name} has no pictures in it (sound only). Name a video or a picture.")
