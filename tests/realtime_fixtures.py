@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import av
@@ -99,13 +100,13 @@ def write_film(
         "libx265": {"x265-params": "log-level=none"},
     }
     with av.open(str(path), "w") as container:
-        film = container.add_stream(codec, rate=30, options=options.get(codec, {}))
+        film: Any = container.add_stream(codec, rate=30, options=options.get(codec, {}))
         film.height, film.width = frames[0].shape[:2]
         film.pix_fmt, film.codec_context.time_base = pixels, clock
         if rotation:
             film.set_display_rotation(rotation)
         if sound:
-            tone = container.add_stream(sound, rate=48_000, layout="mono")
+            tone: Any = container.add_stream(sound, rate=48_000, layout="mono")
             length = int(48_000 * (times_s[-1] + 0.1))
             wave = np.sin(np.arange(length) * 2 * np.pi * 440 / 48_000).astype(np.float32)[None]
             heard = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
@@ -126,11 +127,14 @@ def write_film(
 def times_of(path: Path) -> list[float]:
     """The time stamps of all frames of a video, seconds, as FFmpeg reads them."""
     with av.open(str(path)) as container:
-        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+        return [frame.time or 0.0 for frame in container.decode(video=0)]
 
 
 def count_frames(path: Path) -> int:
-    return len(times_of(path))
+    """Frames that play; the last one of a file that was cut off may not."""
+    from src.realtime.sources import VideoFile
+
+    return sum(1 for _ in VideoFile(path, path.name).frames())
 
 
 @dataclass
@@ -248,7 +252,9 @@ def rtsp_server(clip: Path) -> Iterator[str]:
             av.open(f"rtp://127.0.0.1:{inbox.getsockname()[1]}", "w", format="rtp") as rtp,
         ):
             images = [frame.to_ndarray(format="bgr24") for frame in source.decode(video=0)]
-            film = rtp.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "10", "preset": "ultrafast"})
+            film: Any = rtp.add_stream(
+                "libx264", rate=25, options={"tune": "zerolatency", "g": "10", "preset": "ultrafast"}
+            )
             film.height, film.width = images[0].shape[:2]
             film.pix_fmt = "yuv420p"
             number = 0

@@ -10,15 +10,7 @@ import cv2
 import numpy as np
 
 from src.expressions import EXPRESSIONS
-from src.realtime.drawing import (
-    EXPRESSION_COLOURS,
-    FAINT_INK,
-    INK,
-    PANEL,
-    draw_panel,
-    draw_text,
-    text_width,
-)
+from src.realtime.drawing import EXPRESSION_COLOURS, FAINT_INK, INK, PANEL, draw_panel, draw_text, text_width
 from src.realtime.timeline import Timeline
 from src.recognition.crop_face import Box
 from src.recognition.faces import UNCERTAIN, Face
@@ -171,41 +163,23 @@ class ProbabilityBars(Annotator):
     def _draw_bars(scene: np.ndarray, face: Face, left: int, top: int) -> None:
         u = unit(scene)
         width, height = ProbabilityBars._size(scene)
-        pad, letters = round(9 * u), max(4, round(9 * u))
+        pad, letters, thick = round(9 * u), max(4, round(9 * u)), max(2, round(8 * u))
         draw_panel(scene, left, top, width, height, radius=round(6 * u))
         step = (height - 2 * pad) / len(EXPRESSIONS)
         bar_left, bar_width = left + pad + round(64 * u), round(64 * u)
-        for index, name in enumerate(EXPRESSIONS):
+        for index, (name, value) in enumerate(zip(EXPRESSIONS, face.probabilities, strict=True)):
             row = round(top + pad + (index + 0.5) * step)
-            leads = name == face.expression
-            ink = INK if leads else FAINT_INK
-            draw_text(scene, name, left + pad, row - letters // 2, letters, ink, bold=leads)
-            thick = max(2, round(8 * u))
-            draw_panel(
-                scene, bar_left, row - thick // 2, bar_width, thick, radius=thick // 2, colour=(90, 86, 84), opacity=0.8
-            )
-            filled = round(bar_width * float(face.probabilities[index]))
+            bold, text_top, bar_top = name == face.expression, row - letters // 2, row - thick // 2
+            ink, filled = INK if bold else FAINT_INK, round(bar_width * float(value))
+            draw_text(scene, name, left + pad, text_top, letters, ink, bold=bold)
+            radius = thick // 2
+            draw_panel(scene, bar_left, bar_top, bar_width, thick, radius=radius, colour=(90, 86, 84), opacity=0.8)
             if filled:
-                draw_panel(
-                    scene,
-                    bar_left,
-                    row - thick // 2,
-                    max(filled, thick),
-                    thick,
-                    radius=thick // 2,
-                    colour=EXPRESSION_COLOURS[name],
-                    opacity=1,
-                )
-            percent = f"{100 * float(face.probabilities[index]):.0f} %"
-            draw_text(
-                scene,
-                percent,
-                left + width - pad - text_width(percent, letters, bold=leads),
-                row - letters // 2,
-                letters,
-                ink,
-                bold=leads,
-            )
+                colour, filled = EXPRESSION_COLOURS[name], max(filled, thick)
+                draw_panel(scene, bar_left, bar_top, filled, thick, radius=radius, colour=colour, opacity=1)
+            percent = f"{100 * float(value):.0f} %"
+            text_left = left + width - pad - text_width(percent, letters, bold=bold)
+            draw_text(scene, percent, text_left, text_top, letters, ink, bold=bold)
 
 
 def _shared(first: Box, second: Box) -> float:

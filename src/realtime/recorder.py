@@ -162,7 +162,7 @@ class VideoRecorder:
                         continue
                     with contextlib.suppress(av.error.InvalidDataError):
                         for frame in packet.decode():
-                            frame.pts = round(at_s / frame.time_base)
+                            frame.pts, frame.time_base = round(at_s * heard.sample_rate), Fraction(1, heard.sample_rate)
                             yield from ((at_s, encoded) for encoded in written.encode(frame) if encoded.pts >= 0)
                 if not copied:
                     yield from ((at_s, encoded) for encoded in written.encode(None))

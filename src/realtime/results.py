@@ -11,10 +11,9 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import FrameType
 
 import numpy as np
 
@@ -35,43 +34,12 @@ COLUMNS = (
 )
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is through."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed = False
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
-
-
 def _row(source: Source, frame: Frame, face: Face) -> dict[str, object]:
     """One face of one frame; pixels to a tenth, seconds to a millisecond, probabilities to four places."""
     x, y, width, height = (round(float(value), 1) for value in face.box)
-    return {
-        "time_s": round(frame.time_s, 3),
-        "frame": frame.number,
-        "face_id": face.id,
-        "x": x,
-        "y": y,
-        "width": width,
-        "height": height,
-        "expression": face.expression,
-        "confidence": round(face.confidence, 4),
-        **{name: round(float(p), 4) for name, p in zip(EXPRESSIONS, face.probabilities, strict=True)},
-        "source": source.name,
-    }
+    probabilities = (round(float(value), 4) for value in face.probabilities)
+    values = (round(frame.time_s, 3), frame.number, face.id, x, y, width, height, face.expression)
+    return dict(zip(COLUMNS, (*values, round(face.confidence, 4), *probabilities, source.name), strict=True))
 
 
 class Table:
@@ -256,18 +224,21 @@ class Results:
             self._finish_video()
 
     def close(self) -> list[Path]:
-        """Finish all outputs, even if one fails; their names. Raises the first OSError at the end."""
-        with _uninterrupted():
-            errors: list[OSError] = []
-            steps: list[Callable[[], object]] = [table.close for table in self._tables]
-            self._tables = []
-            for step in (*steps, self._finish_video, self._write_summaries):
-                try:
-                    step()
-                except OSError as error:
-                    errors.append(error)
-            if errors:
-                raise errors[0]
+        """Finish all outputs, even if one fails; their names. Raises the first OSError at the end. Ctrl-C waits."""
+        steps: list[Callable[[], object]] = [table.close for table in self._tables]
+        self._tables = []
+        errors: list[OSError] = []
+        main_thread = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
+        for step in (*steps, self._finish_video, self._write_summaries):
+            try:
+                step()
+            except OSError as error:
+                errors.append(error)
+        if main_thread:
+            signal.signal(signal.SIGINT, before)
+        if errors:
+            raise errors[0]
         return self._written
 
     def _write_summaries(self) -> None:

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import av
@@ -61,20 +61,21 @@ class CameraFormat:
     pixel_format: str | None = None
 
 
-class Source(Protocol):
+class Source:
     """name: as shown and written. live: frames come by themselves. continuous: neighbouring frames belong together.
     path: of a file. rate: frames/s on average, if known. total: frames, if known; for progress bars only."""
 
     name: str
-    live: bool
-    continuous: bool
-    path: Path | None
-    rate: float | None
-    total: int | None
+    live, continuous = False, True
+    path: Path | None = None
+    rate: float | None = None
+    total: int | None = None
 
-    def __iter__(self) -> Iterator[Frame]: ...
+    def __iter__(self) -> Iterator[Frame]:
+        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop reading."""
 
 
 def say(text: str) -> None:
@@ -203,17 +204,15 @@ def _decode(container: Any, damaged: list[int]) -> Iterator[tuple[np.ndarray, fl
             continue
         for frame in frames:
             image = np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90)
-            yield np.ascontiguousarray(image), None if frame.pts is None else float(frame.pts * frame.time_base)
+            yield np.ascontiguousarray(image), frame.time
 
 
-class VideoFile:
+class VideoFile(Source):
     """Every frame of a video file, finite URL or pipe, in order, timed from the beginning of the recording.
 
     target: path, URL or an object with `read`. container: where it is open already. Raises UserError when nothing can
     be decoded; frames that cannot are counted and left out.
     """
-
-    live, continuous = False, True
 
     def __init__(self, target: Any, name: str, container: Any = None) -> None:
         self.name = name
@@ -229,8 +228,8 @@ class VideoFile:
             raise UserError(self._complaint(_reason(error))) from error
         stream = next(filter(_is_film, self._container.streams.video))
         rate = stream.average_rate or stream.guessed_rate
-        self.rate: float | None = float(rate) if rate else None
-        self.total: int | None = stream.frames or None
+        self.rate = float(rate) if rate else None
+        self.total = stream.frames or None
         self.start_s = (self._container.start_time or 0) / av.time_base
         self.sound: str | None = str(target) if isinstance(target, str | Path) else None  # where it can be read again
         self._feed: Feed | None = None
@@ -292,10 +291,12 @@ class _Pipe:
 
 def read_picture(path: Path) -> np.ndarray:
     """An upright picture, uint8 `(H, W, 3)` BGR. Raises UserError that says why it cannot be read."""
-    if path.stat().st_size > _LARGEST_FILE:
-        raise UserError(f"{path.name} is too large ({path.stat().st_size / 1e6:.0f} MB). Make it smaller.")
-    content = path.read_bytes()
-    image = None
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UserError(f"{path.name} is too large ({path.stat().st_size / 1e6:.0f} MB). Make it smaller.")
+        content, image = path.read_bytes(), None
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read: {error.strerror}.") from error
     if content:
         try:
             # imdecode, since imread fails on some file names under Windows.
@@ -313,32 +314,26 @@ def read_picture(path: Path) -> np.ndarray:
     return image
 
 
-class Picture:
+class Picture(Source):
     """One picture file, a source of one frame."""
 
-    live, continuous, rate = False, False, None
-    total: int | None = 1
+    continuous, total = False, 1
 
     def __init__(self, path: Path, name: str, number: int) -> None:
-        self.path: Path | None = path
-        self.name, self._file, self._number = name, path, number
+        self.path, self.name, self._file, self._number = path, name, path, number
 
     def __iter__(self) -> Iterator[Frame]:
         yield Frame(self._number, 0.0, read_picture(self._file), time.monotonic())
 
-    def close(self) -> None:
-        pass
 
-
-class LiveSource:
+class LiveSource(Source):
     """A camera (index or device), a stream (URL), or a video file that plays as if it were a camera: the newest frame.
 
     Times count from the first frame, by arrival. When it stops it is opened again, for `reconnect_s` seconds; then
     UserError. Raises UserError when it cannot be opened at all. container: where a stream is open already.
     """
 
-    live, continuous = True, True
-    total: int | None = None
+    live = True
 
     def __init__(
         self,
@@ -351,7 +346,6 @@ class LiveSource:
         self._target, self.name, self._wanted, self._reconnect_s = target, name, wanted or CameraFormat(), reconnect_s
         self.path = target if isinstance(target, Path) else None
         self._is_camera = is_camera(str(target))
-        self.rate: float | None = None
         self._container = container
         self._feed = Feed(self._frames(), newest=True, silence_s=_SILENCE_S + reconnect_s)
         # Opening a camera or stream may take long; here it can be interrupted.
@@ -429,7 +423,7 @@ class LiveSource:
         target, wanted = self._target, self._wanted
         if not isinstance(target, int) and not (Path(target).exists() and stat.S_ISCHR(Path(target).stat().st_mode)):
             return
-        capture = cv2.VideoCapture(target)  # type: ignore[call-overload]
+        capture = cv2.VideoCapture(target)
         try:
             # The pixel format first: it decides which sizes and rates there are.
             code = cv2.VideoWriter.fourcc(*wanted.pixel_format) if wanted.pixel_format else None
@@ -525,7 +519,7 @@ class Playlist:
 
     def _add(self, text: str) -> None:
         if text.startswith("file:"):
-            text = url2pathname(unquote(urlsplit(text).path))
+            text = url2pathname(urlsplit(text).path)
         name, path = hide_password(text), Path(text)
         reconnect_s, wanted = self._reconnect_s, self._wanted
         if is_camera(text):
@@ -582,10 +576,6 @@ class Playlist:
     @property
     def single(self) -> bool:
         return len(self.entries) == 1
-
-    @property
-    def pictures_only(self) -> bool:
-        return all(entry.picture for entry in self.entries)
 
     def open_first(self) -> Source | None:
         """Open a source that is alone, so that its errors come before any output; None where there are several."""

@@ -93,7 +93,7 @@ def _measure_ours(options: argparse.Namespace, settings: Settings, threads: int,
     stages: dict[str, list[float]] = {}
     last, cpu = time.perf_counter(), time.process_time()
     for image, time_s in _frames(options.video):
-        faces = recognizer.recognize(image, time_s)
+        faces = recognizer.recognize(image, time_s).faces
         timings = dict(recognizer.timings)
         if drawn:
             start = time.perf_counter()
@@ -282,7 +282,7 @@ def defaults(options: argparse.Namespace) -> None:
 
         def run(settings: Settings, images: list[np.ndarray] = images) -> list[list[Face]]:
             recognizer = _recognizer(options, settings)
-            return [recognizer.recognize(image, number / 30) for number, image in enumerate(images)]
+            return [recognizer.recognize(image, number / 30).faces for number, image in enumerate(images)]
 
         reference = run(_FULL)
         for settings in schedules:
@@ -327,7 +327,7 @@ def memory(options: argparse.Namespace) -> None:
     first = 0.0
     while time.monotonic() - start < 60 * options.minutes:
         image = images[number % len(images)]
-        found = recognizer.recognize(image, number / 30)
+        found = recognizer.recognize(image, number / 30).faces
         overlay.recent.add(number / 30, found)
         overlay.status.measure(recognizer.timings, time.perf_counter())
         overlay.draw(image.copy(), found)
