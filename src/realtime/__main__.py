@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--detect-every",
         type=float,
         metavar="S",
-        help="search for faces every S seconds, follow them between (default: 0.13; 0 is every frame)",
+        help="search for faces every S seconds, follow them between (default: 0.1; 0 is every frame)",
     )
     how.add_argument(
         "--smoothing", type=float, metavar="S", help="time constant of the smoothing, seconds (default: 0.6; 0 is off)"
