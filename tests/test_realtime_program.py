@@ -1,16 +1,17 @@
-"""`python -m src.realtime` as a user runs it: what it writes, what it refuses, and what is left when it is stopped."""
+"""`python -m src.realtime`: what it writes, what it refuses, what it hides, and what is left when it is stopped."""
 
 import contextlib
-import http.server
+import fcntl
+import os
+import pty
 import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
+import termios
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,20 +21,25 @@ import onnx
 import pytest
 
 from src.expressions import EXPRESSIONS
-from src.realtime.recorder import COLUMNS
-from src.realtime.sources import LiveSource
+from src.realtime.results import COLUMNS
+from src.realtime.sources import LiveSource, VideoFile
+from src.recognition.detection import YuNetDetector
 from tests.conftest import ROOT
 from tests.realtime_fixtures import (
+    Ended,
     command,
     count_frames,
     environment,
     find_portrait,
-    find_real,
     find_yunet,
     read_lines,
     read_table,
+    run_here,
     run_realtime,
+    times_of,
     write_clip,
+    write_collage,
+    write_film,
     write_model,
     write_video,
 )
@@ -57,9 +63,18 @@ def options(folder: Path) -> tuple[object, ...]:
     return ("--source", folder / "clip.mp4", "--model", folder / "model.onnx", *HAAR, "--headless")
 
 
-def _one_message(result: subprocess.CompletedProcess[str], code: int, *words: str) -> str:
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process write into tmp_path, have no display, and no way to the network."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+
+
+def _one_message(result: Ended, code: int, *words: str) -> str:
     """The one line that starts with `error:`; no traceback."""
-    assert result.returncode == code, result.stderr
+    assert result.code == code, result.stderr
     assert "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
@@ -71,15 +86,19 @@ def _one_message(result: subprocess.CompletedProcess[str], code: int, *words: st
 def test_a_video_into_all_outputs(options: tuple[object, ...], tmp_path: Path) -> None:
     result = run_realtime(
         *options, "--output", "o/seen.mp4", "--csv", "seen.csv", "--json", "seen.jsonl", "--summary", "s.png",
-        folder=tmp_path,
+        "--summary", "s.json", folder=tmp_path,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert "detector: Haar" in result.stderr
     assert "50 frames" in result.stdout
     assert count_frames(tmp_path / "o/seen.mp4") == 50
     rows, lines = read_table(tmp_path / "seen.csv"), read_lines(tmp_path / "seen.jsonl")
+    head = lines.pop(0)
+    assert head["schema"] == "facial-expressions" and head["version"] == 1
+    assert head["frames_per_second"] == pytest.approx(25, abs=0.6)
+    assert (head["source"], head["model"], head["uncertain_below"]) == ("clip.mp4", "model.onnx", 0.2)
     assert tuple(rows[0]) == COLUMNS == tuple(lines[0])
-    assert COLUMNS[-7:] == EXPRESSIONS
+    assert COLUMNS[-8:-1] == EXPRESSIONS
     assert len(rows) == len(lines) >= 45
     assert [row["frame"] for row in rows] == [str(line["frame"]) for line in lines]
     for row in rows:
@@ -88,7 +107,7 @@ def test_a_video_into_all_outputs(options: tuple[object, ...], tmp_path: Path) -
         assert row["expression"] in (*EXPRESSIONS, "uncertain")
     picture = cv2.imread(str(tmp_path / "s.png"))
     assert picture is not None and picture.shape[1] == 1400
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["o", "s.png", "seen.csv", "seen.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o", "s.json", "s.png", "seen.csv", "seen.jsonl"]
 
 
 _WITHOUT = """
@@ -125,13 +144,13 @@ def test_the_runtime_lock_holds_the_tested_versions_and_nothing_heavy() -> None:
     runtime = dict(pattern.findall((ROOT / "requirements-runtime.txt").read_text(encoding="utf-8")))
     whole = dict(pattern.findall((ROOT / "requirements.txt").read_text(encoding="utf-8")))
     assert runtime.items() <= whole.items()
-    assert {"opencv-python", "onnxruntime", "numpy", "tqdm"} <= runtime.keys()
+    assert {"opencv-python", "onnxruntime", "numpy", "tqdm", "av"} <= runtime.keys()
     assert not {"tensorflow", "keras", "dvc", "pandas"} & runtime.keys()
 
 
 def test_help_is_a_page_for_people(tmp_path: Path) -> None:
-    result = run_realtime("--help", folder=tmp_path)
-    assert result.returncode == 0
+    result = run_here("--help")
+    assert result.code == 0
     for word in ("camera index", "examples:", "--headless", "--detect-every", "space", "Exit codes"):
         assert word in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 120
@@ -152,79 +171,30 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_folder_of_pictures(photos: Path, folder: Path, tmp_path: Path) -> None:
-    result = run_realtime(
-        "--source", photos, "--model", folder / "model.onnx", *HAAR, "--headless", "--output", "annotated",
-        "--json", "photos.jsonl", folder=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "1 of 3 pictures could not be read" in result.stderr
-    assert sorted(path.name for path in (tmp_path / "annotated").iterdir()) == ["a.png", "b.png"]
-    assert {line["picture"] for line in read_lines(tmp_path / "photos.jsonl")} == {"a.jpg", "b.png"}
-
-
 @pytest.mark.parametrize(
     ("source", "option", "output"),
     [
         ("", "--output", "."),
         ("", "--output", "../photos"),
         ("", "--summary", "b.png"),
+        ("", "--csv", "link"),
         ("a.jpg", "--output", "."),
         ("b.png", "--output", "b.png"),
     ],
 )
 def test_no_picture_takes_its_originals_place(
-    photos: Path, folder: Path, tmp_path: Path, source: str, option: str, output: str
+    photos: Path, folder: Path, tmp_path: Path, source: str, option: str, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "photos"
     shutil.copytree(photos, copy)
+    (copy / "link").hardlink_to(copy / "a.jpg")
+    monkeypatch.chdir(copy)
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
-    result = run_realtime(
+    result = run_here(
         "--source", copy / source, "--model", folder / "model.onnx", *HAAR, "--headless", option, output,
-        folder=copy,
     )  # fmt: skip
     _one_message(result, 1, "the source itself")
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
-
-
-def test_pictures_of_one_name_are_kept_apart(photos: Path, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    for name in ("a.jpg", "a.png", "b.png"):
-        shutil.copy(photos / ("a.jpg" if name == "a.jpg" else "b.png"), tmp_path / "photos" / name)
-    result = run_realtime(
-        "--source", "photos", "--model", folder / "model.onnx", *HAAR, "--headless", "--output", "annotated",
-        folder=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    sizes = {path.name: cv2.imread(str(path)).shape[:2] for path in (tmp_path / "annotated").iterdir()}  # type: ignore[union-attr]
-    assert sizes == {"a.jpg.png": (240, 300), "a.png.png": (300, 420), "b.png": (300, 420)}
-
-
-def test_one_picture(photos: Path, folder: Path, tmp_path: Path) -> None:
-    result = run_realtime(
-        "--source", photos / "a.jpg", "--model", folder / "model.onnx", *HAAR, "--headless", "--output", "seen.png",
-        folder=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    seen, original = cv2.imread(str(tmp_path / "seen.png")), cv2.imread(str(photos / "a.jpg"))
-    assert seen is not None and original is not None
-    assert seen.shape == original.shape and (seen != original).any()
-
-
-def test_pictures_of_changing_size_into_one_video(photos: Path, folder: Path, tmp_path: Path) -> None:
-    result = run_realtime(
-        "--source",
-        photos,
-        "--model",
-        folder / "model.onnx",
-        *HAAR,
-        "--headless",
-        "--output",
-        "all.mp4",
-        folder=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
-    assert count_frames(tmp_path / "all.mp4") == 2
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -233,19 +203,10 @@ def test_pictures_of_changing_size_into_one_video(photos: Path, folder: Path, tm
 def test_a_video_of_one_frame(options: tuple[object, ...], folder: Path, tmp_path: Path) -> None:
     frame, _ = next(draw_clip(np.random.default_rng(5), seconds=0.2, size=(320, 240), num_faces=1))
     write_video(tmp_path / "one.mp4", [frame])
-    arguments = (
-        "--source",
-        tmp_path / "one.mp4",
-        *options[2:],
-        "--csv",
-        "a.csv",
-        "--output",
-        "a.mp4",
-        "--summary",
-        "a.png",
+    result = run_here(
+        "--source", tmp_path / "one.mp4", *options[2:], "--csv", "a.csv", "--output", "a.mp4", "--summary", "a.png"
     )
-    result = run_realtime(*arguments, folder=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert len(read_table(tmp_path / "a.csv")) == count_frames(tmp_path / "a.mp4") == 1
 
 
@@ -258,8 +219,8 @@ def _bad_source(kind: str, clip: Path, path: Path) -> None:
     elif kind == "truncated":  # an mp4 without its index
         path.write_bytes(content[: len(content) // 2])
     elif kind == "unknown codec":
-        assert b"mp4v" in content
-        path.write_bytes(content.replace(b"mp4v", b"zzzz").replace(b"esds", b"free"))
+        assert b"avc1" in content
+        path.write_bytes(content.replace(b"avc1", b"zzzz"))
     elif kind == "damaged frames":
         start = content.index(b"mdat") + 4
         end = content.index(b"moov") - 4
@@ -270,9 +231,7 @@ def _bad_source(kind: str, clip: Path, path: Path) -> None:
 def test_a_bad_video_is_one_message(kind: str, folder: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     _bad_source(kind, folder / "clip.mp4", bad)
-    result = run_realtime(
-        "--source", bad, "--model", folder / "model.onnx", *HAAR, "--headless", "--csv", "a.csv", folder=tmp_path
-    )
+    result = run_here("--source", bad, "--model", folder / "model.onnx", *HAAR, "--headless", "--csv", "a.csv")
     _one_message(result, 1, "bad.mp4")
 
 
@@ -288,7 +247,9 @@ def test_a_bad_video_is_one_message(kind: str, folder: Path, tmp_path: Path) -> 
         (("--detector-model", "nowhere.onnx", "--detector", "yunet"), ("No face detector",)),
         (("--csv", "same", "--json", "same"), ("same name",)),
         (("--output", "seen.gif"), ("seen.gif",)),
-        (("--detect-scale", "3"), ("detect_scale",)),
+        (("--csv", "model.keras/a.csv"), ("cannot be written",)),
+        (("--summary", "a.txt"), ("a.txt",)),
+        (("--csv", "link.onnx", "--model", "model.onnx"), ("the model",)),
         (("--threads", "0"), ("--threads",)),
     ],
     ids=lambda value: " ".join(value[:2]) if str(value[0]).startswith("--") else "",
@@ -301,29 +262,31 @@ def test_what_cannot_work_is_one_message(
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
     (tmp_path / "model.keras").write_bytes(b"")
-    result = run_realtime(*options, "--csv", "a.csv", *arguments, folder=tmp_path)
-    _one_message(result, 1, *words)
+    shutil.copy(folder / "model.onnx", tmp_path)
+    (tmp_path / "link.onnx").symlink_to("model.onnx")
+    (tmp_path / "a.csv").write_text("before", encoding="utf-8")
+    _one_message(run_here(*options, "--csv", "a.csv", *arguments), 1, *words)
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "before", "outputs are touched when all is well"
 
 
-def test_without_a_display_it_says_so(folder: Path, tmp_path: Path) -> None:
+def test_without_a_display_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("displays are an X11 matter")
     arguments = ("--source", folder / "clip.mp4", "--model", folder / "model.onnx", *HAAR)
-    _one_message(run_realtime(*arguments, folder=tmp_path), 1, "no display", "--headless")
-    _one_message(run_realtime(*arguments, folder=tmp_path, DISPLAY=":987"), 1, ":987", "--headless")
+    _one_message(run_here(*arguments), 1, "no display", "--headless")
+    monkeypatch.setenv("DISPLAY", ":987")
+    _one_message(run_here(*arguments), 1, ":987", "--headless")
 
 
 def test_headless_without_outputs_is_refused(folder: Path, tmp_path: Path) -> None:
-    _one_message(run_realtime("--headless", "--source", folder / "clip.mp4", folder=tmp_path), 1, "--csv")
+    _one_message(run_here("--headless", "--source", folder / "clip.mp4"), 1, "--csv")
 
 
 def test_the_source_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     shutil.copy(folder / "clip.mp4", clip)
     before = clip.read_bytes()
-    result = run_realtime(
-        "--source", clip, "--model", folder / "model.onnx", *HAAR, "--headless", "--output", clip, folder=tmp_path
-    )
+    result = run_here("--source", clip, "--model", folder / "model.onnx", *HAAR, "--headless", "--output", clip)
     _one_message(result, 1, "the source itself")
     assert clip.read_bytes() == before
 
@@ -333,9 +296,59 @@ def test_haar_where_yunet_cannot_be_fetched(folder: Path, tmp_path: Path) -> Non
         "--source", folder / "clip.mp4", "--model", folder / "model.onnx", "--headless", "--csv", "a.csv",
         folder=tmp_path, HOME=str(tmp_path),
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("detector:")]
     assert len(lines) == 1 and "Haar" in lines[0] and "because YuNet could not be fetched" in lines[0]
+
+
+def test_without_a_home(options: tuple[object, ...], tmp_path: Path) -> None:
+    """As in a container, for a user whom the system does not know."""
+    program = "import pwd, runpy\ndef unknown(user): raise KeyError(user)\npwd.getpwuid = unknown\n"
+    variables = {name: value for name, value in environment().items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", program + "runpy.run_module('src.realtime', run_name='__main__')"]
+        + [str(option) for option in options if option not in HAAR] + ["--csv", "a.csv"],
+        cwd=tmp_path, env=variables, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert read_table(tmp_path / "a.csv")
+
+
+# --- what is hidden ---------------------------------------------------------------------------------------------------
+
+
+def _visible(picture: np.ndarray) -> int:
+    """Faces that a detector finds, at the scales at which it finds most."""
+    detector = YuNetDetector(find_yunet())
+    sizes = [min(1.0, side / max(picture.shape[:2])) for side in (640, 1280)]
+    return max(len(detector.detect(cv2.resize(picture, None, fx=s, fy=s, interpolation=cv2.INTER_AREA))) for s in sizes)
+
+
+def test_nobody_can_be_seen_in_a_blurred_class_photo_or_video(tmp_path: Path) -> None:
+    """40 real faces, more than the classifier takes in one frame; a video from the first frame on."""
+    write_collage(tmp_path / "class.png", side=150)
+    page = cv2.imread("class.png")
+    assert page is not None and _visible(page) >= 38
+    moving = [np.roll(page, 3 * step, axis=1) for step in range(6)]
+    write_film(tmp_path / "class.mp4", moving, [step / 10 for step in range(6)])
+    result = run_here(
+        "--source", "class.png", "class.mp4", "--detector-model", find_yunet(), "--headless", "--blur",
+        "--output", "seen",
+    )  # fmt: skip
+    assert result.code == 0, result.stderr
+    seen = cv2.imread("seen/class.png")
+    assert seen is not None and _visible(seen) == 0
+    frames = VideoFile(tmp_path / "seen/class.mp4", "class.mp4").frames()
+    assert [_visible(frame.image) for frame in frames] == [0] * 6
+
+
+@pytest.mark.slow
+def test_nobody_can_be_seen_in_a_blurred_portrait(tmp_path: Path) -> None:
+    result = run_here(
+        "--source", find_portrait(), "--detector-model", find_yunet(), "--headless", "--blur", "--output", "seen.mp4"
+    )  # fmt: skip
+    assert result.code == 0, result.stderr
+    assert sum(_visible(frame.image) for frame in VideoFile(tmp_path / "seen.mp4", "seen.mp4").frames()) == 0
 
 
 # --- how it ends ------------------------------------------------------------------------------------------------------
@@ -348,7 +361,7 @@ def _start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
 
 
 def _wait_for_rows(path: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not path.exists() or path.read_bytes().count(b"\n") <= count:
         assert time.monotonic() < deadline, f"{path} got no {count} rows"
         time.sleep(0.02)
@@ -360,6 +373,7 @@ def endless(options: tuple[object, ...]) -> tuple[object, ...]:
     return (*options, "--as-camera")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_stopped_in_the_middle_everything_is_finished(
     sign: signal.Signals, code: int, endless: tuple[object, ...], tmp_path: Path
@@ -376,6 +390,24 @@ def test_stopped_in_the_middle_everything_is_finished(
     assert not list(tmp_path.glob(".partial-*"))
 
 
+@pytest.mark.slow
+def test_a_closed_terminal_keeps_what_was_recorded(endless: tuple[object, ...], tmp_path: Path) -> None:
+    """The program in a terminal of its own, with a progress bar; the terminal goes away."""
+    ours, theirs = pty.openpty()
+    program = subprocess.Popen(
+        command(*endless, "--csv", "a.csv", "--output", "a.mp4", "--summary", "a.json"),
+        cwd=tmp_path, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    _wait_for_rows(tmp_path / "a.csv", 20)
+    os.close(ours)
+    assert program.wait(30) == 129
+    assert len(read_table(tmp_path / "a.csv")) >= 20 and count_frames(tmp_path / "a.mp4") >= 15
+    assert (tmp_path / "a.json").read_text(encoding="utf-8").endswith("}\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.15, 0.3, 0.5, 0.8, 1.2])
 def test_ctrl_c_at_any_time(delay_s: float, endless: tuple[object, ...], tmp_path: Path) -> None:
     program = _start(*endless, "--csv", "a.csv", "--output", "a.mp4", folder=tmp_path)
@@ -391,17 +423,20 @@ def test_ctrl_c_at_any_time(delay_s: float, endless: tuple[object, ...], tmp_pat
         read_table(tmp_path / "a.csv")
 
 
-def test_killed_the_table_is_whole_and_an_mkv_plays(folder: Path, options: tuple[object, ...], tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_killed_the_table_is_whole_and_the_video_plays(name: str, options: tuple[object, ...], tmp_path: Path) -> None:
     frames = [frame for frame, _ in draw_clip(np.random.default_rng(5), seconds=1.0, size=(320, 240), num_faces=1)]
-    write_video(tmp_path / "long.mp4", frames * 24)
+    write_video(tmp_path / "long.mp4", frames * 40)
     program = _start(
-        "--source", tmp_path / "long.mp4", *options[2:], "--csv", "a.csv", "--output", "a.mkv", folder=tmp_path
+        "--source", tmp_path / "long.mp4", *options[2:], "--csv", "a.csv", "--output", name, folder=tmp_path
     )
-    _wait_for_rows(tmp_path / "a.csv", 400)
+    _wait_for_rows(tmp_path / "a.csv", 200)
     program.kill()
     program.communicate(timeout=30)
-    assert len(read_table(tmp_path / "a.csv")) >= 400
-    assert count_frames(tmp_path / ".partial-a.mkv") >= 100
+    rows = len(read_table(tmp_path / "a.csv"))
+    assert 200 <= rows < 1000, "killed in the middle"
+    assert rows - 100 <= count_frames(tmp_path / name) <= rows
 
 
 @pytest.fixture
@@ -428,17 +463,20 @@ def _noisy_clip(path: Path) -> Path:
     return path
 
 
-def test_full_disk_while_recording(folder: Path, small_disk: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_full_disk_while_recording(name: str, folder: Path, small_disk: Path, tmp_path: Path) -> None:
     clip = _noisy_clip(tmp_path / "noisy.mp4")
     result = run_realtime(
         "--source", clip, "--as-camera", "--model", folder / "model.onnx", *HAAR, "--headless",
-        "--csv", small_disk / "a.csv", "--output", small_disk / "a.mp4", folder=tmp_path,
+        "--csv", small_disk / "a.csv", "--output", small_disk / name, folder=tmp_path,
     )  # fmt: skip
-    _one_message(result, 1, "The disk is full", "a.mp4")
+    _one_message(result, 1, "The disk is full", name)
     assert read_table(small_disk / "a.csv")
-    assert count_frames(small_disk / "a.mp4") >= 5
+    assert count_frames(small_disk / name) >= 20
 
 
+@pytest.mark.slow
 def test_disk_filled_by_others(folder: Path, small_disk: Path, tmp_path: Path) -> None:
     """The table's row that does not fit is cut off; the video, on the same disk, plays."""
     clip = write_clip(tmp_path / "calm.mp4", seconds=3.0)
@@ -457,73 +495,26 @@ def test_disk_filled_by_others(folder: Path, small_disk: Path, tmp_path: Path) -
     assert len(read_table(small_disk / "a.csv")) >= 30
     assert len(read_lines(small_disk / "a.jsonl")) >= 30
     (small_disk / "filler").unlink()
-    videos = [*small_disk.glob("a.mp4")]
-    assert videos and count_frames(videos[0]) >= 20
+    assert count_frames(small_disk / "a.mp4") >= 5
 
 
 # --- live sources -----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _stream(clip: Path, num_frames: int, *, then: str) -> Iterator[str]:
-    """A camera with a web address: sends JPEGs at 30 frames/s, then hangs up or falls silent."""
-    over = threading.Event()
-
-    class Camera(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            capture = cv2.VideoCapture(str(clip))
-            for _ in range(num_frames):
-                read, image = capture.read()
-                if not read:
-                    capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-                    _, image = capture.read()
-                content = cv2.imencode(".jpg", image)[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
-                self.wfile.write(head.encode() + content + b"\r\n")
-                over.wait(1 / 30)
-            if then == "falls silent":
-                over.wait(60)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/video"
-        over.set()
-        server.shutdown()
-
-
-@pytest.mark.parametrize("then", ["hangs up", "falls silent"])
-def test_a_camera_that_stops(then: str, folder: Path, tmp_path: Path) -> None:
-    with _stream(folder / "clip.mp4", 60, then=then) as address:
-        result = run_realtime(
-            "--source", address, "--model", folder / "model.onnx", *HAAR, "--headless", "--csv", "a.csv",
-            "--output", "a.mp4", folder=tmp_path,
-        )  # fmt: skip
-    _one_message(result, 1, address)
-    assert len(read_table(tmp_path / "a.csv")) >= 20
-    assert count_frames(tmp_path / "a.mp4") >= 20
-
-
 def test_a_camera_for_some_seconds(options: tuple[object, ...], tmp_path: Path) -> None:
-    result = run_realtime(
-        *options, "--as-camera", "--seconds", 1.5, "--output", "a.mp4", "--csv", "a.csv", folder=tmp_path
-    )
-    assert result.returncode == 0, result.stderr
-    # Recorded in real time: repeated frames stand in for skipped ones.
-    assert 30 <= count_frames(tmp_path / "a.mp4") <= 40
-    assert max(float(row["time_s"]) for row in read_table(tmp_path / "a.csv")) < 1.5
+    result = run_here(*options, "--as-camera", "--seconds", 1.5, "--output", "a.mp4", "--csv", "a.csv")
+    assert result.code == 0, result.stderr
+    rows = read_table(tmp_path / "a.csv")
+    assert 1 < float(rows[-1]["time_s"]) < 1.5
+    shown = times_of(tmp_path / "a.mp4")
+    seen = [float(row["time_s"]) for row in rows]
+    assert all(min(abs(time_s - at_s) for at_s in shown) < 0.01 for time_s in seen), "skipped frames leave gaps"
 
 
 @pytest.mark.parametrize("work_s", [0.0, 0.1], ids=["fast consumer", "slow consumer"])
 def test_the_newest_frame_is_used(work_s: float, folder: Path) -> None:
     """A source of 25 frames/s: however slow the work, no lag builds up (one after the other it would reach .9 s)."""
-    source = LiveSource(folder / "clip.mp4")
+    source = LiveSource(folder / "clip.mp4", "clip.mp4")
     ages, numbers = [], []
     for frame in source:
         ages.append(time.monotonic() - frame.captured_s)
@@ -541,38 +532,17 @@ def test_the_newest_frame_is_used(work_s: float, folder: Path) -> None:
 # --- real data --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_real_clip_through_the_program(folder: Path, tmp_path: Path) -> None:
     portrait, yunet = find_portrait(), find_yunet()
     released = ROOT / "pretrained/model.onnx"
-    result = run_realtime(
+    result = run_here(
         "--source", portrait, "--model", released if released.exists() else folder / "model.onnx",
         "--detector-model", yunet, "--headless", "--output", "a.mp4", "--csv", "a.csv", "--summary", "a.png",
-        folder=tmp_path,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert "detector: YuNet" in result.stderr
     rows = read_table(tmp_path / "a.csv")
     assert len({row["frame"] for row in rows}) >= 0.98 * 464
     assert {row["face_id"] for row in rows} == {"1"}
     assert count_frames(tmp_path / "a.mp4") == 464
-
-
-def test_real_photos_through_the_program(tmp_path: Path) -> None:
-    """60 photos of ExpW, each with a labelled face, into annotated pictures and a table."""
-    yunet, raw = find_yunet(), find_real("expw.zip")
-    photos = tmp_path / "photos"
-    with zipfile.ZipFile(raw) as archive:
-        names = sorted(name for name in archive.namelist() if name.lower().endswith(".jpg"))
-        for name in np.random.default_rng(5).choice(names, 60, replace=False):
-            photos.mkdir(exist_ok=True)
-            (photos / Path(name).name).write_bytes(archive.read(name))
-    result = run_realtime(
-        "--source", photos, "--detector-model", yunet, "--headless", "--output", "seen", "--csv", "a.csv",
-        folder=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    rows = read_table(tmp_path / "a.csv")
-    assert len({row["frame"] for row in rows}) >= 0.9 * 60
-    assert len(list((tmp_path / "seen").iterdir())) == 60
-    for row in rows:
-        assert sum(float(row[name]) for name in EXPRESSIONS) == pytest.approx(1, abs=0.01)

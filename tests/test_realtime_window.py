@@ -11,12 +11,17 @@ import cv2
 import numpy as np
 import pytest
 
+from src.recognition.detection import HaarDetector
 from tests.realtime_fixtures import command, count_frames, environment, read_table, write_clip, write_model
+from tools.drawn_faces import draw_photo
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("Xvfb", "xdotool", "openbox"))),
-    reason="install xvfb, xdotool and openbox to press keys in a window",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("Xvfb", "xdotool", "openbox"))),
+        reason="install xvfb, xdotool and openbox to press keys in a window",
+    ),
+]
 
 
 _CLOSE = """
@@ -190,11 +195,20 @@ def test_keys(camera: tuple[object, ...], desktop: Desktop, tmp_path: Path) -> N
         shots.append(sorted(saved.glob("*.png"))[-1])
     pictures = [cv2.imread(str(path)) for path in shots]
     assert all(picture is not None and picture.shape == (240, 320, 3) for picture in pictures)
+    desktop.press("p")  # not blurred again
+    time.sleep(0.3)
+    desktop.press("space")
+    time.sleep(0.3)
+    for key in ("p", "s"):
+        desktop.press(key)
+    desktop.wait(lambda: len(set(saved.glob("*.png")) - set(shots)) == 1, "a snapshot while paused")
+    paused = cv2.imread(str(sorted(saved.glob("*.png"))[-1]))
+    assert paused is not None and not HaarDetector().detect(paused), "blurred while paused"
     desktop.press("q")
     code, stdout, stderr = desktop.end()
     assert code == 0, stderr
     assert "Traceback" not in stderr
-    assert stdout.count("saved ") == 6
+    assert stdout.count("saved ") == 7
 
 
 @pytest.mark.parametrize("how", ["Escape", "close button"])
@@ -221,6 +235,32 @@ def test_ctrl_c_in_the_window_finishes_the_table(camera: tuple[object, ...], des
     assert "Traceback" not in stderr
     assert read_table(tmp_path / "a.csv")
     assert count_frames(tmp_path / "a.mp4") >= 5
+
+
+def test_a_picture_stays_until_space_is_pressed(desktop: Desktop, tmp_path: Path) -> None:
+    """Pictures and a video in one call; blurred from the first on."""
+    photo = draw_photo(np.random.default_rng(3), [("happy", (70.0, 60.0, 120.0, 120.0))], 260, 240)
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), photo)
+    clip, model = write_clip(tmp_path / "clip.mp4", seconds=0.5), write_model(tmp_path / "model.onnx")
+    desktop.start(
+        "--source", "a.png", "b.png", clip, "--model", model, "--detector", "haar", "--csv", "a.csv", "--blur",
+        "--save-to", "saved",
+    )  # fmt: skip
+    desktop.press("s")
+    desktop.wait(lambda: len(list(tmp_path.glob("saved/*.png"))) == 1, "a snapshot")
+    shot = cv2.imread(str(next(tmp_path.glob("saved/*.png"))))
+    assert shot is not None and HaarDetector().detect(photo) and not HaarDetector().detect(shot)
+    desktop.press("space")
+    time.sleep(0.5)
+    desktop.press("space")
+    code, _, stderr = desktop.end()
+    assert code == 0, stderr
+    assert list(dict.fromkeys(row["source"] for row in read_table(tmp_path / "a.csv"))) == [
+        "a.png",
+        "b.png",
+        "clip.mp4",
+    ]
 
 
 def test_a_file_ends_by_itself(desktop: Desktop, tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """Live expressions from a camera, a video or pictures.
 
-In: a camera, stream, video file, picture or folder of pictures, and an exported model (pretrained/model.onnx). Out: a
-window, or with --headless an annotated video, a table per face and frame, a summary picture. Nothing is saved unless
-asked for, and nothing leaves the machine.
+In: a camera, a stream, or any number of videos, pictures and folders, and an exported model (pretrained/model.onnx).
+Out: a window, or with --headless annotated videos and pictures, a table per face and frame, a summary. Nothing is saved
+unless asked for, and nothing leaves the machine. How-to: docs/live.md.
 
     python -m src.realtime                                                    # camera 0, in a window
     python -m src.realtime --source clip.mp4 --headless --output out.mp4 --csv out.csv     # about 100 frames/s
 """
 
 import argparse
+import hashlib
 import os
 import signal
 import sys
@@ -27,12 +28,14 @@ examples:
   python -m src.realtime --source 1 --csv me.csv             camera 1, with a table of what it sees
   python -m src.realtime --source clip.mp4                   a video in a window
   python -m src.realtime --source clip.mp4 --headless --output seen.mp4 --csv seen.csv --summary seen.png
-  python -m src.realtime --source photos/ --headless --output annotated/ --csv photos.csv
-  python -m src.realtime --source http://192.168.0.7:8080/video
+  python -m src.realtime --source photos/ more/*.jpg --headless --output annotated/ --csv photos.csv
+  python -m src.realtime --source rtsp://user:password@192.168.0.7/stream --blur
+  python -m src.realtime --source /dev/video2 --size 1280x720 --rate 30 --pixel-format MJPG
 
-A table has a row per face and frame: time_s, frame, face_id, x, y, width, height (pixels), expression, confidence and
-the seven probabilities, smoothed over time. "uncertain" stands where no expression is probable enough.
-Exit codes: 0 done, 1 something is wrong (one line says what), 2 wrong options, 130 Ctrl-C.
+A table has a row per face and frame: time_s, frame, face_id, x, y, width, height (pixels), expression, confidence, the
+seven probabilities, smoothed over time, and source. "uncertain" stands where no expression is probable enough.
+Exit codes: 0 done (what could not be read among several sources is named), 1 something is wrong (one line says what),
+2 wrong options, 129 closed terminal, 130 Ctrl-C, 143 told to end; what was written by then is complete.
 """
 
 
@@ -48,31 +51,49 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what to look at")
     what.add_argument(
         "--source",
-        default="0",
+        nargs="+",
+        default=["0"],
         metavar="WHAT",
-        help="camera index, video file, picture, folder of pictures, or stream URL (default: 0, the first camera)",
+        help="camera index or device, or any number of videos, pictures, folders, URLs, pipes; - is standard input "
+        "(default: 0, the first camera)",
     )
     what.add_argument("--model", type=Path, metavar="FILE", help="an export of this project (default: pretrained/)")
     what.add_argument(
         "--as-camera", action="store_true", help="play a video file like a camera: in real time, again and again"
     )
-    what.add_argument("--seconds", type=_positive, metavar="N", help="stop after N seconds of the source")
+    what.add_argument("--seconds", type=_positive, metavar="N", help="stop after N seconds of each source")
+    what.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for pictures of W x H pixels")
+    what.add_argument("--rate", type=_positive, metavar="N", help="ask the camera for N frames/s")
+    what.add_argument("--pixel-format", type=_four_letters, metavar="CODE", help="such as MJPG or YUYV")
+    what.add_argument(
+        "--reconnect",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="try for S seconds to connect again to a camera or stream that stopped (default: 30; 0 is not at all)",
+    )
     write = parser.add_argument_group("what to write")
     write.add_argument("--headless", action="store_true", help="no window: all frames of a file, as fast as possible")
     write.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
-        help="annotated video: .mp4, or .mkv, of which a killed program leaves all but the end; "
-        "for pictures a picture or folder",
+        help="annotated video (.mp4, .mkv, .mov), with the sound of a file; or picture; for several sources a folder",
     )
     write.add_argument("--csv", type=Path, metavar="FILE", help="a row per face and frame")
-    write.add_argument("--json", type=Path, metavar="FILE", help="the same as JSON lines")
-    write.add_argument("--summary", type=Path, metavar="FILE", help="timeline per face and shares of time, as .png")
+    write.add_argument("--json", type=Path, metavar="FILE", help="the same as JSON lines, the first one about the run")
+    write.add_argument(
+        "--summary",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="expressions per person: timeline and shares of time as .png, or a table as .json; may be given twice",
+    )
     write.add_argument(
         "--save-to", type=Path, default=Path(), metavar="DIR", help="where the keys s and r save (default: here)"
     )
-    write.add_argument("--blur", action="store_true", help="blur faces in the window, videos and pictures")
+    write.add_argument("--blur", action="store_true", help="make every face found unrecognizable in all that is shown")
     how = parser.add_argument_group("how to recognize")
     how.add_argument(
         "--detector",
@@ -83,15 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one")
     how.add_argument(
         "--detect-every",
-        type=int,
-        metavar="N",
-        help="search every N-th frame for faces, follow them between (default: 4)",
-    )
-    how.add_argument(
-        "--detect-scale",
         type=float,
-        metavar="X",
-        help="reduce the frame to X of its size for three of four searches (default: 1; 0.5 is faster and less exact)",
+        metavar="S",
+        help="search for faces every S seconds, follow them between (default: 0.1; 0 is every frame)",
     )
     how.add_argument(
         "--smoothing", type=float, metavar="S", help="time constant of the smoothing, seconds (default: 0.6; 0 is off)"
@@ -108,8 +123,25 @@ def _positive(text: str) -> float:
     return value
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text} is not of the form 1280x720")
+    return int(width), int(height)
+
+
+def _four_letters(text: str) -> str:
+    if len(text) != 4 or not text.isascii():
+        raise argparse.ArgumentTypeError(f"{text} is not a code of four letters, such as MJPG")
+    return text
+
+
 def _end(number: int, frame: FrameType | None) -> None:
-    """On SIGTERM: finish what is being written."""
+    """On SIGTERM and SIGHUP: finish what is being written. A terminal that is gone takes no more lines."""
+    if number == getattr(signal, "SIGHUP", None):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
     sys.exit(128 + number)
 
 
@@ -120,8 +152,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    wanted = (options.output, options.csv, options.json, options.summary)
-    if options.headless and not any(wanted):
+    if options.headless and not any((options.output, options.csv, options.json, options.summary)):
         raise UserError("--headless shows nothing: ask for --output, --csv, --json or --summary.")
     if options.threads < 1:
         raise UserError("--threads must be at least 1.")
@@ -132,48 +163,70 @@ def _check(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     _check(options)
-    # Before OpenCV is loaded: its own lines on standard error say less than ours.
+    # Before OpenCV is loaded: its own lines on standard error say less than ours; and a picture of a billion pixels
+    # would take 3 GB.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
     os.environ.setdefault("QT_LOGGING_RULES", "*=false")
     signal.signal(signal.SIGINT, _leave)
 
     import cv2
 
     from src.realtime.files import run_headless
-    from src.realtime.overlay import Overlay, View
-    from src.realtime.results import Results
-    from src.realtime.sources import open_source
+    from src.realtime.overlay import View
+    from src.realtime.results import Results, Wanted
+    from src.realtime.session import Session
+    from src.realtime.sources import CameraFormat, Playlist
     from src.realtime.window import LiveWindow, require_display
     from src.recognition.detection import open_detector
     from src.recognition.recognizer import DEFAULT_MODEL, ExpressionRecognizer, Settings
 
     if not options.headless:
         require_display()
+    playlist = Playlist(
+        options.source,
+        as_camera=options.as_camera,
+        wanted=CameraFormat(options.size, options.rate, options.pixel_format),
+        reconnect_s=options.reconnect,
+        seconds=options.seconds,
+        apart=options.output,
+    )
+    model = options.model or DEFAULT_MODEL
+    wanted = Wanted(options.csv, options.json, options.output, options.summary)
+    wanted.check(playlist, [path for path in (model, options.detector_model) if path is not None])
     cv2.setNumThreads(options.threads)
     chosen = {
-        "detect_every": options.detect_every,
-        "detect_scale": options.detect_scale,
+        "detect_every_s": options.detect_every,
         "smoothing_s": options.smoothing,
         "uncertain_below": options.uncertain_below,
     }
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
     detector, reason = open_detector(options.detector, options.detector_model)
-    recognizer = ExpressionRecognizer(options.model or DEFAULT_MODEL, detector, settings, options.threads)
+    recognizer = ExpressionRecognizer(model, detector, settings, options.threads)
     print(reason, file=sys.stderr)
-    source = open_source(options.source, as_camera=options.as_camera)
+    source = playlist.open_first()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _end)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
+    head = {
+        "model": model.name,
+        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "detector": detector.name,
+        "uncertain_below": recognizer.uncertain_below,
+        "frames_per_second": round(source.rate, 3) if source and source.rate else None,
+    }
     try:
-        results = Results(source, options.csv, options.json, options.output, options.summary)
-        view = View(mirror=source.live and not options.headless and not options.as_camera, blur=options.blur)
-        overlay = Overlay(view)
+        results = Results(playlist, wanted, head, options.threads)
+        live = source is not None and source.live and not options.headless and not options.as_camera
+        session = Session(recognizer, View(mirror=live, blur=options.blur))
         if options.headless:
-            run_headless(source, recognizer, results, overlay, options.seconds)
+            run_headless(playlist, session, results)
         else:
-            LiveWindow(source, recognizer, results, overlay, options.save_to).run(options.seconds)
+            LiveWindow(playlist, session, results, options.save_to).run()
     finally:
-        source.close()
+        playlist.close()
 
 
 if __name__ == "__main__":

@@ -4,21 +4,13 @@ Each has `annotate(scene, faces)`, which returns a new frame, and `draw(scene, f
 `Overlay` draws them all on one copy. scene: uint8 `(H, W, 3)` BGR. Everything scales with the frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from src.expressions import EXPRESSIONS
-from src.realtime.drawing import (
-    EXPRESSION_COLOURS,
-    FAINT_INK,
-    INK,
-    PANEL,
-    draw_panel,
-    draw_text,
-    text_width,
-)
+from src.realtime.drawing import EXPRESSION_COLOURS, FAINT_INK, INK, PANEL, draw_panel, draw_text, text_width
 from src.realtime.timeline import Timeline
 from src.recognition.crop_face import Box
 from src.recognition.faces import UNCERTAIN, Face
@@ -55,25 +47,6 @@ class Annotator:
 
     def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
         raise NotImplementedError
-
-
-class FaceBlur(Annotator):
-    """Faces unrecognizable: reduced to 6 x 6 colours, edges included."""
-
-    def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
-        for face in faces:
-            x, y, side, _ = face.box
-            grown = 0.15 * side
-            left, top = max(0, int(x - grown)), max(0, int(y - grown))
-            right, bottom = (
-                min(scene.shape[1], int(x + side + grown) + 1),
-                min(scene.shape[0], int(y + side + grown) + 1),
-            )
-            patch = scene[top:bottom, left:right]
-            if patch.size:
-                blocks = cv2.resize(patch, (6, 6), interpolation=cv2.INTER_AREA)
-                blocks = cv2.resize(blocks, (patch.shape[1], patch.shape[0]), interpolation=cv2.INTER_LINEAR)
-                scene[top:bottom, left:right] = cv2.GaussianBlur(blocks, (0, 0), max(1.0, side / 20))
 
 
 class FaceBoxes(Annotator):
@@ -190,41 +163,23 @@ class ProbabilityBars(Annotator):
     def _draw_bars(scene: np.ndarray, face: Face, left: int, top: int) -> None:
         u = unit(scene)
         width, height = ProbabilityBars._size(scene)
-        pad, letters = round(9 * u), max(4, round(9 * u))
+        pad, letters, thick = round(9 * u), max(4, round(9 * u)), max(2, round(8 * u))
         draw_panel(scene, left, top, width, height, radius=round(6 * u))
         step = (height - 2 * pad) / len(EXPRESSIONS)
         bar_left, bar_width = left + pad + round(64 * u), round(64 * u)
-        for index, name in enumerate(EXPRESSIONS):
+        for index, (name, value) in enumerate(zip(EXPRESSIONS, face.probabilities, strict=True)):
             row = round(top + pad + (index + 0.5) * step)
-            leads = name == face.expression
-            ink = INK if leads else FAINT_INK
-            draw_text(scene, name, left + pad, row - letters // 2, letters, ink, bold=leads)
-            thick = max(2, round(8 * u))
-            draw_panel(
-                scene, bar_left, row - thick // 2, bar_width, thick, radius=thick // 2, colour=(90, 86, 84), opacity=0.8
-            )
-            filled = round(bar_width * float(face.probabilities[index]))
+            bold, text_top, bar_top = name == face.expression, row - letters // 2, row - thick // 2
+            ink, filled = INK if bold else FAINT_INK, round(bar_width * float(value))
+            draw_text(scene, name, left + pad, text_top, letters, ink, bold=bold)
+            radius = thick // 2
+            draw_panel(scene, bar_left, bar_top, bar_width, thick, radius=radius, colour=(90, 86, 84), opacity=0.8)
             if filled:
-                draw_panel(
-                    scene,
-                    bar_left,
-                    row - thick // 2,
-                    max(filled, thick),
-                    thick,
-                    radius=thick // 2,
-                    colour=EXPRESSION_COLOURS[name],
-                    opacity=1,
-                )
-            percent = f"{100 * float(face.probabilities[index]):.0f} %"
-            draw_text(
-                scene,
-                percent,
-                left + width - pad - text_width(percent, letters, bold=leads),
-                row - letters // 2,
-                letters,
-                ink,
-                bold=leads,
-            )
+                colour, filled = EXPRESSION_COLOURS[name], max(filled, thick)
+                draw_panel(scene, bar_left, bar_top, filled, thick, radius=radius, colour=colour, opacity=1)
+            percent = f"{100 * float(value):.0f} %"
+            text_left = left + width - pad - text_width(percent, letters, bold=bold)
+            draw_text(scene, percent, text_left, text_top, letters, ink, bold=bold)
 
 
 def _shared(first: Box, second: Box) -> float:
@@ -390,42 +345,29 @@ class Overlay:
     def __init__(self, view: View) -> None:
         self.view = view
         self.status = StatusLine()
+        self._boxes = FaceBoxes()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the timeline: another video begins."""
         self.recent = Timeline(keep_s=TIMELINE_S)
         self._strip = TimelineStrip(self.recent)
-        self._boxes, self._blur = FaceBoxes(), FaceBlur()
 
-    def annotate(self, scene: np.ndarray, faces: list[Face], *, continuous: bool = True) -> np.ndarray:
-        """A new frame with the faces and, in a video, the timeline and speed. Mirrors first where asked for."""
-        if self.view.mirror:
-            scene, faces = mirror(scene, faces)
-        else:
-            scene = scene.copy()
-        drawings: list[Annotator] = []
-        if self.view.blur:
-            drawings.append(self._blur)
-        if self.view.bars:
-            drawings.append(ProbabilityBars(self._strip if continuous and self.view.timeline else None))
+    def draw(self, scene: np.ndarray, faces: list[Face], *, continuous: bool = True) -> None:
+        """Draw what the user has switched on in place; timeline and speed in a video only."""
+        timeline = continuous and self.view.timeline
+        drawings: list[Annotator] = [ProbabilityBars(self._strip if timeline else None)] if self.view.bars else []
         drawings.append(self._boxes)
-        if continuous and self.view.timeline:
+        if timeline:
             drawings.append(self._strip)
         if continuous and self.view.status:
             drawings.append(self.status)
         for drawing in drawings:
             drawing.draw(scene, faces)
-        return scene
 
 
-def mirror(scene: np.ndarray, faces: list[Face]) -> tuple[np.ndarray, list[Face]]:
-    """Frame and faces as in a mirror."""
-    width = scene.shape[1]
-    mirrored = [
-        Face(
-            face.id,
-            (width - face.box[0] - face.box[2], face.box[1], face.box[2], face.box[3]),
-            face.expression,
-            face.confidence,
-            face.probabilities,
-        )
-        for face in faces
+def mirror(faces: list[Face], width: int) -> list[Face]:
+    """The faces of a frame of that width, as in a mirror."""
+    return [
+        replace(face, box=(width - face.box[0] - face.box[2], face.box[1], face.box[2], face.box[3])) for face in faces
     ]
-    return cv2.flip(scene, 1), mirrored

@@ -1,183 +1,203 @@
-"""Write what was recognized: table (CSV), JSON lines, video, pictures.
+"""Annotated videos and pictures.
 
-Tables are written frame by frame straight to their name, so they end with a whole row whatever happens: a row that the
-disk has no room for is cut off again. A video is written under a `.partial-` name and renamed when it is complete;
-recording ends in time for the video to be finished when the disk fills up. `kill -9` leaves the tables whole to the
-last frame but no .mp4, since an mp4's index comes at its end; an .mkv (still named `.partial-`) plays up to its last
-few seconds.
+Videos are H.264 in MP4 or Matroska, with the time stamps of the source and its sound. They are written in fragments of
+about a second straight to their name: a killed program, or a full disk, leaves a video that plays up to there; a
+finished MP4 is an ordinary one, which browsers play and seek in.
 """
 
 import contextlib
-import csv
-import errno
-import io
-import json
 import os
-import shutil
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 
 from src.errors import UserError
-from src.expressions import EXPRESSIONS
-from src.recognition.faces import Face
+from src.realtime.sources import VideoFile, say
+from src.storage import replace_file
 
-COLUMNS = (
-    *("time_s", "frame", "face_id", "x", "y", "width", "height", "expression", "confidence"),
-    *EXPRESSIONS,
-)
-VIDEOS = (".mp4", ".mkv", ".avi")
-# A file of that size is held while recording and given back to finish the video, even if others fill the disk.
-_RESERVE_BYTES = 8_000_000
-_RESERVE_SHARE = 0.25  # of the free space, on a small disk
-_BUFFER_BYTES = 300_000  # FFmpeg writes 256 KiB at a time
-_LONGEST_GAP_S = 2.0  # a pause of a live source is not filled beyond that
+RECORDED = (".mp4", ".mkv", ".mov")
+SAVED = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_CLOCK = 90_000  # units of time stamps per second
+_KEY_S = 2.0  # a whole picture at least every so often, to seek to
+_LONGEST_GAP_S = 2.0  # a pause of a live source is not shown longer
+_COPIED_SOUND = {"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"}  # what MP4 takes; else it becomes AAC
 
 
-def _row(time_s: float, number: int, face: Face) -> dict[str, object]:
-    """One face of one frame; pixels to a tenth, seconds to a millisecond, probabilities to four places."""
-    x, y, width, height = (round(float(value), 1) for value in face.box)
-    return {
-        "time_s": round(time_s, 3),
-        "frame": number,
-        "face_id": face.id,
-        "x": x,
-        "y": y,
-        "width": width,
-        "height": height,
-        "expression": face.expression,
-        "confidence": round(face.confidence, 4),
-        **{name: round(float(p), 4) for name, p in zip(EXPRESSIONS, face.probabilities, strict=True)},
-    }
+class _Disk:
+    """A file that PyAV writes. When the disk is full it keeps what it has and swallows the rest: an index that does
+    not fit must not spoil the fragments before it."""
 
-
-class Table:
-    """Rows appended to a file, each frame's rows by one write; `.jsonl` and `.json` as JSON lines, else CSV.
-
-    Raises OSError when a frame's rows do not fit; the file then ends with the frame before.
-    """
-
-    def __init__(self, path: Path, *, as_json: bool) -> None:
-        self._path, self._as_json = path, as_json
+    def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._end = 0  # bytes
-        if not as_json:
-            self._append(",".join(COLUMNS) + "\n")
+        self._path, self._file = path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
+        self._at = self._end = 0
+        self.error: OSError | None = None
 
-    def write(self, time_s: float, number: int, faces: list[Face], name: str = "") -> None:
-        rows = [_row(time_s, number, face) for face in faces]
-        if not rows:
-            return
-        if self._as_json:
-            picture = {"picture": name} if name else {}
-            self._append("".join(json.dumps({**row, **picture}) + "\n" for row in rows))
-        else:
-            text = io.StringIO()
-            csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
-            self._append(text.getvalue())
+    def write(self, content: bytes) -> int:
+        rest = memoryview(content)
+        while len(rest) and self.error is None:
+            try:
+                os.lseek(self._file, self._at, os.SEEK_SET)
+                count = os.write(self._file, rest)
+            except OSError as error:
+                error.filename = str(self._path)
+                self.error = error
+                break
+            self._at, rest = self._at + count, rest[count:]
+        self._at += len(rest)
+        self._end = max(self._end, self._at)
+        return len(content)
 
-    def _append(self, text: str) -> None:
-        content = text.encode()
-        try:
-            written = 0
-            while written < len(content):
-                written += os.write(self._file, content[written:])
-        except OSError as error:
-            os.ftruncate(self._file, self._end)
-            error.filename = str(self._path)
-            raise
-        self._end += len(content)
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + {0: 0, 1: self._at, 2: self._end}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
     def close(self) -> None:
         os.close(self._file)
 
 
 class VideoRecorder:
-    """A video of constant size and rate.
+    """A video that grows frame by frame.
 
-    A frame of another size is fitted into the first one's, on black. paced=True repeats or drops frames so that the
-    video runs as long as the times say, for sources that deliver when they can. Raises UserError when the video cannot
-    be started, OSError (ENOSPC) when the disk is nearly full: then `close` makes the video of what was written.
+    A frame of another size is fitted into the first one's, on black. sound: the video whose sound to take over. live:
+    times count from the first frame, and long pauses are cut. Raises UserError on a name that is no video's, OSError
+    when the disk is full; what was written before plays.
     """
 
-    def __init__(self, path: Path, frames_per_second: float, *, paced: bool = False) -> None:
-        if path.suffix.lower() not in VIDEOS:
-            raise UserError(f"{path} is not a video name; expected one that ends in {', '.join(VIDEOS)}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._rate, self._paced = frames_per_second, paced
-        self._partial = path.with_name(f".partial-{path.name}")
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._start_s = self._last_s = 0.0
-        self.frames = 0
-        self._reserve = path.with_name(f".partial-reserve-{path.name}")
-        self._least_free = 0  # bytes on the disk below which no frame is written
+    def __init__(self, path: Path, *, sound: VideoFile | None = None, live: bool = False, threads: int = 1) -> None:
+        if path.suffix.lower() not in RECORDED:
+            raise UserError(f"{path} is not a video name; expected one that ends in {', '.join(RECORDED)}.")
+        self.path, self.frames = path, 0
+        self._live, self._sound_of, self._threads = live, sound, threads
+        self._disk = _Disk(path)
+        self._container: Any = None
+        self._start_s = self._last_s = self._step_s = 0.0
+        self._last_pts, self._key_s = -1, 0.0
+        self._sound: Iterator[tuple[float, Any]] = iter(())
+        self._next_sound: tuple[float, Any] | None = None
 
     def write(self, image: np.ndarray, time_s: float) -> None:
-        """Append a frame, uint8 `(H, W, 3)` BGR, of the time `time_s`."""
-        if self._writer is None:
-            self._open(image)
-            self._start_s = self._last_s = time_s
-        if self._paced and time_s - self._last_s > _LONGEST_GAP_S:
-            self._start_s += time_s - self._last_s - _LONGEST_GAP_S
-        self._last_s = time_s
-        due = 1
-        if self._paced:
-            due = int((time_s - self._start_s) * self._rate + 0.5) + 1 - self.frames
-        for _ in range(due):
-            if shutil.disk_usage(self._partial.parent).free < self._least_free:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            assert self._writer is not None
-            self._writer.write(fit_into(image, self._size))
-            self.frames += 1
+        """Append a frame, uint8 `(H, W, 3)` BGR, of the time `time_s`, seconds."""
+        if self._container is None:
+            self._open(*image.shape[:2])
+            self._start_s, self._last_s = time_s if self._live else 0.0, time_s
+            self._key_s = -_KEY_S
+        gap_s = time_s - self._last_s
+        if self._live and gap_s > _LONGEST_GAP_S:
+            self._start_s += gap_s - _LONGEST_GAP_S
+        self._last_s, self._step_s = time_s, min(gap_s, _LONGEST_GAP_S) or self._step_s
+        # The first frame is shown from the beginning: a container's first time stamp is taken for zero.
+        at_s = time_s - self._start_s if self.frames else 0.0
+        frame = av.VideoFrame.from_ndarray(fit_into(image, self._size), format="bgr24")
+        frame.pts = self._last_pts = max(self._last_pts + 1, round(at_s * _CLOCK))
+        frame.time_base = Fraction(1, _CLOCK)
+        if at_s - self._key_s >= _KEY_S:
+            frame.pict_type, self._key_s = av.video.frame.PictureType.I, at_s
+        self._mux_sound(at_s)
+        for packet in self._video.encode(frame):
+            self._container.mux(packet)
+        self.frames += 1
+        if self._disk.error is not None:
+            raise self._disk.error
 
-    def _open(self, image: np.ndarray) -> None:
-        height, width = image.shape[:2]
-        reserve = min(_RESERVE_BYTES, int(shutil.disk_usage(self._partial.parent).free * _RESERVE_SHARE))
-        # Never let the encoder meet the end of the disk: after one failed write FFmpeg writes nothing more at all.
-        self._least_free = _BUFFER_BYTES + width * height // 2
-        self._reserve.write_bytes(bytes(reserve))
+    def _open(self, height: int, width: int) -> None:
+        matroska = self.path.suffix.lower() == ".mkv"
+        options = {"cluster_time_limit": "1000"} if matroska else {"movflags": "hybrid_fragmented"}
+        self._container = av.open(
+            self._disk,
+            "w",
+            format="matroska" if matroska else "mp4",
+            container_options={**options, "frag_duration": "1000000", "flush_packets": "1"}
+            if not matroska
+            else options,
+        )
         self._size = (width + width % 2, height + height % 2)  # the codec wants even sides
-        code = cv2.VideoWriter.fourcc(*("XVID" if self.path.suffix.lower() == ".avi" else "mp4v"))
-        self._writer = cv2.VideoWriter(str(self._partial), code, self._rate, self._size)
-        if not self._writer.isOpened():
-            # OpenCV does not say why; trying does.
-            self._reserve.unlink(missing_ok=True)
-            with self._partial.open("wb"):
-                pass
-            self._partial.unlink()
-            raise UserError(f"{self.path} cannot be recorded: this OpenCV has no MPEG-4 encoder for it.")
+        codec = next(name for name in ("libx264", "libopenh264", "mpeg4") if name in av.codecs_available)
+        # Without B frames a fragment ends where it is cut, and time stamps start at zero.
+        options = {"preset": "veryfast", "crf": "21", "bf": "0", "rc-lookahead": "10"} if codec == "libx264" else {}
+        self._video = self._container.add_stream(codec, rate=30, options=options)
+        self._video.width, self._video.height = self._size
+        self._video.pix_fmt = "yuv420p"
+        self._video.codec_context.time_base = Fraction(1, _CLOCK)
+        self._video.codec_context.thread_count = self._threads
+        if self._sound_of is not None and self._sound_of.sound is not None:
+            try:
+                self._open_sound(self._sound_of.sound, self._sound_of.start_s, copy_all=matroska)
+            except (OSError, av.FFmpegError, ValueError) as error:
+                say(f"warning: the sound of {self._sound_of.name} is left out ({getattr(error, 'strerror', error)})")
+
+    def _open_sound(self, target: str, start_s: float, *, copy_all: bool) -> None:
+        source = av.open(target, timeout=10.0)
+        if not source.streams.audio:
+            source.close()
+            return
+        heard = source.streams.audio[0]
+        copied = copy_all or heard.codec_context.name in _COPIED_SOUND
+        if copied:
+            written = self._container.add_stream_from_template(heard)
+        else:
+            written = self._container.add_stream("aac", rate=heard.sample_rate, layout=heard.layout.name)
+
+        def packets() -> Iterator[tuple[float, Any]]:
+            with source:
+                for packet in source.demux(heard):
+                    if packet.pts is None:
+                        continue
+                    at_s = float(packet.pts * packet.time_base) - start_s
+                    if at_s < 0:  # the encoder's run-in, which would move the picture
+                        continue
+                    if copied:
+                        packet.stream = written
+                        shift = round(start_s / packet.time_base)
+                        packet.pts, packet.dts = packet.pts - shift, packet.pts - shift
+                        yield at_s, packet
+                        continue
+                    with contextlib.suppress(av.error.InvalidDataError):
+                        for frame in packet.decode():
+                            frame.pts, frame.time_base = round(at_s * heard.sample_rate), Fraction(1, heard.sample_rate)
+                            yield from ((at_s, encoded) for encoded in written.encode(frame) if encoded.pts >= 0)
+                if not copied:
+                    yield from ((at_s, encoded) for encoded in written.encode(None))
+
+        self._sound = packets()
+        self._next_sound = next(self._sound, None)
+
+    def _mux_sound(self, until_s: float) -> None:
+        while self._next_sound is not None and self._next_sound[0] <= until_s:
+            self._container.mux(self._next_sound[1])
+            self._next_sound = next(self._sound, None)
 
     def close(self) -> bool:
-        """Finish the video and give it its name; whether there is one."""
-        if self._writer is None:
-            return False
-        self._reserve.unlink(missing_ok=True)
-        self._writer.release()
-        self._writer = None
-        check = cv2.VideoCapture(str(self._partial))
-        playable = check.read()[0]
-        check.release()
-        if playable:
-            self._partial.replace(self.path)
-        else:
-            self._partial.unlink(missing_ok=True)
-        return playable
+        """Finish the video; whether there is one. Raises OSError when its end did not fit."""
+        if self._container is not None:
+            try:
+                for packet in self._video.encode(None):
+                    self._container.mux(packet)
+                self._mux_sound(self._last_s + self._step_s)
+            finally:
+                self._container.close()
+        self._disk.close()
+        if not self.frames:
+            self.path.unlink(missing_ok=True)
+        elif self._disk.error is not None:
+            raise self._disk.error
+        return self.frames > 0
 
 
 def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The picture scaled into `size` (width, height), proportions kept, centred on black."""
     width, height = size
-    if image.shape[:2] == (height, width):
-        return image
-    if 0 <= height - image.shape[0] <= 1 and 0 <= width - image.shape[1] <= 1:  # rounded up to even sides
-        below, right = height - image.shape[0], width - image.shape[1]
-        return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    below, right = height - image.shape[0], width - image.shape[1]
+    if 0 <= below <= 1 and 0 <= right <= 1:  # rounded up to even sides
+        return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else image
     scale = min(width / image.shape[1], height / image.shape[0])
     inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     canvas = np.zeros((height, width, 3), np.uint8)
@@ -186,40 +206,14 @@ def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return canvas
 
 
-class PictureWriter:
-    """Annotated pictures: one file, or a folder of files under the names of the originals.
-
-    Raises UserError where that folder holds an original, whose place a picture could take.
-    """
-
-    def __init__(self, path: Path, originals: Sequence[Path], *, folder: bool) -> None:
-        self.path, self._folder = path, folder
-        if folder and any(path.resolve() == file.parent.resolve() for file in originals):
-            raise UserError(f"{path} holds the source itself; name another output.")
-        stems = Counter(file.stem for file in originals)
-        self._names = {file.name: file.stem if stems[file.stem] == 1 else file.name for file in originals}
-        (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
-
-    def write(self, image: np.ndarray, name: str) -> None:
-        save_picture(self.path / f"{self._names[name]}.png" if self._folder else self.path, image)
-
-
 def save_picture(path: Path, image: np.ndarray) -> None:
     """Write a picture, whole or not at all. Raises UserError on an unknown suffix, OSError when it does not fit."""
+    if path.suffix.lower() not in SAVED:
+        raise UserError(f"{path} is not a picture name; expected one that ends in {', '.join(SAVED)}.")
+    content = cv2.imencode(path.suffix, image)[1]
     try:
-        encoded, content = cv2.imencode(path.suffix, image)
-    except cv2.error:
-        encoded = False
-    if not encoded:
-        raise UserError(f"{path} is not a picture name; expected one that ends in .png or .jpg.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_bytes(content.tobytes())
-        partial.replace(path)
+        with replace_file(path) as partial:
+            partial.write_bytes(content.tobytes())
     except OSError as error:
         error.filename = str(path)
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)

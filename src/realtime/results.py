@@ -1,136 +1,251 @@
-"""All that a run was asked to write, opened together and finished together, whatever ends the run."""
+"""All that a run was asked to write, checked before it starts, opened together and finished together, whatever ends it.
+
+Tables are written frame by frame straight to their name, so they end with a whole row whatever happens: a row that the
+disk has no room for is cut off again. JSON lines begin with a head that says what the rows are.
+"""
 
 import contextlib
+import csv
+import io
+import json
+import os
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from src.errors import UserError
-from src.realtime.recorder import VIDEOS, PictureWriter, Table, VideoRecorder, save_picture
-from src.realtime.sources import Frame, Pictures, Source
-from src.realtime.summary import draw_summary
+from src.expressions import EXPRESSIONS
+from src.realtime.recorder import RECORDED, SAVED, VideoRecorder, save_picture
+from src.realtime.sources import Entry, Frame, Playlist, Source, VideoFile
+from src.realtime.summary import draw_summary, people_table
 from src.realtime.timeline import Timeline
 from src.recognition.faces import Face
+from src.storage import write_json
+
+SCHEMA = {"schema": "facial-expressions", "version": 1}
+COLUMNS = (
+    *("time_s", "frame", "face_id", "x", "y", "width", "height", "expression", "confidence"),
+    *EXPRESSIONS,
+    "source",
+)
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is through."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed = False
+def _row(source: Source, frame: Frame, face: Face) -> dict[str, object]:
+    """One face of one frame; pixels to a tenth, seconds to a millisecond, probabilities to four places."""
+    x, y, width, height = (round(float(value), 1) for value in face.box)
+    probabilities = (round(float(value), 4) for value in face.probabilities)
+    values = (round(frame.time_s, 3), frame.number, face.id, x, y, width, height, face.expression)
+    return dict(zip(COLUMNS, (*values, round(face.confidence, 4), *probabilities, source.name), strict=True))
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
 
-    before = signal.signal(signal.SIGINT, remember)
+class Table:
+    """Rows appended to a file, each frame's rows by one write; as CSV, or with a `head` as JSON lines.
+
+    Raises OSError when a frame's rows do not fit; the file then ends with the frame before.
+    """
+
+    def __init__(self, path: Path, head: dict[str, object] | None = None) -> None:
+        self._path, self._as_json = path, head is not None
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._end = 0  # bytes
+        self._append(_json_line(head) if head is not None else ",".join(COLUMNS) + "\n")
+
+    def write(self, rows: list[dict[str, object]]) -> None:
+        if self._as_json:
+            self._append("".join(map(_json_line, rows)))
+        elif rows:
+            text = io.StringIO()
+            csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
+            self._append(text.getvalue())
+
+    def _append(self, text: str) -> None:
+        content = memoryview(text.encode("utf-8", "surrogateescape"))
+        try:
+            while len(content):
+                content = content[os.write(self._file, content) :]
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            error.filename = str(self._path)
+            raise
+        self._end += len(text.encode("utf-8", "surrogateescape"))
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _json_line(content: dict[str, object]) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+@dataclass
+class Wanted:
+    """Where to write; None is nowhere. output: a video, a picture, or a folder for several of them."""
+
+    csv: Path | None = None
+    json: Path | None = None
+    output: Path | None = None
+    summaries: list[Path] = field(default_factory=list)
+
+    def paths(self) -> list[Path]:
+        return [path for path in (self.csv, self.json, self.output, *self.summaries) if path is not None]
+
+    def check(self, playlist: Playlist, others: list[Path]) -> None:
+        """Raises UserError where an output cannot be written, or would replace another, a source, or one of `others`
+        (model files)."""
+        annotated = [path for entry in playlist.entries if (path := self.annotated(playlist, entry)) is not None]
+        files = [path for path in self.paths() if path != self.output] + annotated
+        places = [path.resolve() for path in files]
+        if len(set(places)) < len(places):
+            double = next(path for path in places if places.count(path) > 1)
+            raise UserError(f"Two outputs have the same name, {double}; give each its own.")
+        taken = {path.resolve(): "the source itself" for entry in playlist.entries if (path := entry.path)}
+        taken |= {path.resolve(): "the model that is used" for path in others}
+        numbers = {_number(path): what for path, what in taken.items() if path.exists()}
+        for path, place in zip(files, places, strict=True):
+            what = taken.get(place) or (numbers.get(_number(place)) if place.exists() else None)
+            if what:
+                raise UserError(f"{path} is {what}; name another output.")
+        for path in self.summaries:
+            if path.suffix.lower() not in (*SAVED, ".json"):
+                raise UserError(f"{path} is no name of a summary; expected one that ends in .png or .json.")
+        for path in files[: 100 + len(self.paths())]:
+            _try_writing(path)
+
+    def annotated(self, playlist: Playlist, entry: Entry) -> Path | None:
+        """Where the annotated picture or video of a source goes."""
+        if self.output is None:
+            return None
+        suffixes = SAVED if entry.picture else RECORDED
+        if playlist.single and self.output.suffix and not self.output.is_dir():
+            if self.output.suffix.lower() not in suffixes:
+                kind = "picture" if entry.picture else "video"
+                raise UserError(f"{self.output} is no {kind} name; expected one that ends in {', '.join(suffixes)}.")
+            return self.output
+        if self.output.suffix.lower() in (*RECORDED, *SAVED):
+            raise UserError(f"{self.output} is one file, and there are several sources: name a folder.")
+        parts = PurePosixPath(entry.name.replace("://", "/").replace(":", "-")).parts
+        path = self.output.joinpath(*(part for part in parts if part not in ("/", "..")))
+        return path if path.suffix.lower() in suffixes else path.with_name(path.name + suffixes[0])
+
+
+def _number(path: Path) -> tuple[int, int]:
+    """The same for two names of one file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _try_writing(path: Path) -> None:
+    new = not path.exists()
+    if not new and not path.is_file() and not path.is_dir():
+        return  # a device or pipe
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}. Name another output.") from error
 
 
 class Results:
-    """Tables, annotated video or pictures, and the summary of one run; any of them may be None.
+    """Tables, annotated videos or pictures, and summaries of one run.
 
-    Raises UserError when two share a name or one cannot be opened.
+    head: what is said of the run in JSON. threads: of the video encoder.
     """
 
-    def __init__(
-        self, source: Source, csv: Path | None, json: Path | None, output: Path | None, summary: Path | None
-    ) -> None:
-        self._check_names([path for path in (csv, json, output, summary) if path is not None], source)
-        self._source = source
-        self._summary = summary
-        self.timeline = Timeline() if summary else None
-        self._tables: list[Table] = []
+    def __init__(self, playlist: Playlist, wanted: Wanted, head: dict[str, object], threads: int = 1) -> None:
+        self._playlist, self._wanted, self._threads = playlist, wanted, threads
+        self._head = {**SCHEMA, "source": playlist.title, **head}
+        self._timelines: dict[str, Timeline] = {}
+        self._annotated = {entry.name: wanted.annotated(playlist, entry) for entry in playlist.entries}
+        self._source: Source | None = None
         self.video: VideoRecorder | None = None
-        self._pictures: PictureWriter | None = None
-        self._written: list[Path] = []
-        if output is not None and isinstance(source, Pictures) and output.suffix.lower() not in VIDEOS:
-            self._pictures = PictureWriter(output, source.files, folder=source.total != 1 or not output.suffix)
-            self._written.append(output)
-        elif output is not None:
-            self.video = VideoRecorder(output, source.frames_per_second, paced=source.live)
-        for path, as_json in ((csv, False), (json, True)):
-            if path is not None:
-                self._tables.append(Table(path, as_json=as_json))
-                self._written.append(path)
-
-    @staticmethod
-    def _check_names(paths: list[Path], source: Source) -> None:
-        if len({path.resolve() for path in paths}) < len(paths):
-            raise UserError("Two outputs have the same name; give each its own.")
-        originals = source.files if isinstance(source, Pictures) else [source.path] if source.path else []
-        taken = {path.resolve() for path in originals}
-        for path in paths:
-            if path.resolve() in taken:
-                raise UserError(f"{path} is the source itself; name another output.")
+        self._tables = [Table(wanted.csv)] if wanted.csv else []
+        if wanted.json:
+            self._tables.append(Table(wanted.json, {**self._head, "expressions": EXPRESSIONS}))
+        self._written = [path for path in (wanted.csv, wanted.json) if path is not None]
+        self._stopped = False
 
     @property
-    def wants_pictures(self) -> bool:
+    def wants_scenes(self) -> bool:
         """Whether annotated frames are written."""
-        return self.video is not None or self._pictures is not None
+        return self._wanted.output is not None and not self._stopped
 
-    def write(self, frame: Frame, faces: list[Face], annotated: np.ndarray | None) -> None:
+    def begin(self, source: Source) -> None:
+        """Another source begins."""
+        self._finish_video()
+        self._source = source
+        path = next(iter(self._annotated.values())) if self._playlist.single else self._annotated.get(source.name)
+        self._place = path
+        if path is not None and source.continuous and not self._stopped:
+            sound = source if isinstance(source, VideoFile) else None
+            self.video = VideoRecorder(path, sound=sound, live=source.live, threads=self._threads)
+        if self._wanted.summaries:
+            self._timelines[source.name] = Timeline()
+
+    def write(self, source: Source, frame: Frame, faces: list[Face], scene: np.ndarray | None) -> None:
         """Take in a frame. Raises OSError when the disk is full; what was written before stays good."""
         for table in self._tables:
-            table.write(frame.time_s, frame.number, faces, frame.name)
-        if self.timeline is not None:
-            self.timeline.add(frame.time_s, faces)
-        if annotated is None:
+            table.write([_row(source, frame, face) for face in faces])
+        if self._wanted.summaries:
+            self._timelines[source.name].add(frame.time_s, faces)
+        if scene is None or self._stopped:
             return
         if self.video is not None:
-            self.video.write(annotated, frame.time_s)
-        if self._pictures is not None:
-            self._pictures.write(annotated, frame.name)
+            self.video.write(scene, frame.time_s)
+        elif self._place is not None:
+            save_picture(self._place, scene)
+            self._wrote(self._place)
+
+    def _wrote(self, path: Path) -> None:
+        shown = path if self._playlist.single or self._wanted.output is None else self._wanted.output
+        if shown not in self._written:
+            self._written.append(shown)
+
+    def _finish_video(self) -> None:
+        video, self.video = self.video, None
+        if video is not None:
+            if video.frames:
+                self._wrote(video.path)
+            video.close()
 
     def stop(self) -> None:
         """Write nothing more; `close` finishes what there is."""
+        self._stopped = True
         for table in self._tables:
             table.close()
-        self._tables, self._pictures = [], None
-        if self.video is not None:
-            self._close_video()
+        self._tables = []
+        with contextlib.suppress(OSError):
+            self._finish_video()
 
     def close(self) -> list[Path]:
-        """Finish all outputs, even if one fails; their names. Raises the first OSError at the end."""
-        with _uninterrupted():
-            errors: list[OSError] = []
-            steps: list[Callable[[], object]] = [table.close for table in self._tables]
-            self._tables = []
-            if self.video is not None:
-                steps.append(self._close_video)
-            if self.timeline is not None:
-                steps.append(self._close_summary)
-            for step in steps:
-                try:
-                    step()
-                except OSError as error:
-                    errors.append(error)
-            if errors:
-                raise errors[0]
+        """Finish all outputs, even if one fails; their names. Raises the first OSError at the end. Ctrl-C waits."""
+        steps: list[Callable[[], object]] = [table.close for table in self._tables]
+        self._tables = []
+        errors: list[OSError] = []
+        main_thread = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
+        for step in (*steps, self._finish_video, self._write_summaries):
+            try:
+                step()
+            except OSError as error:
+                errors.append(error)
+        if main_thread:
+            signal.signal(signal.SIGINT, before)
+        if errors:
+            raise errors[0]
         return self._written
 
-    def _close_video(self) -> None:
-        video, self.video = self.video, None
-        assert video is not None
-        if video.close():
-            self._written.append(video.path)
-        elif video.frames:
-            print(f"warning: {video.path} could not be finished and was removed", file=sys.stderr)
-
-    def _close_summary(self) -> None:
-        timeline, self.timeline = self.timeline, None
-        assert timeline is not None and self._summary is not None
-        save_picture(self._summary, draw_summary(timeline, self._source.title))
-        self._written.append(self._summary)
+    def _write_summaries(self) -> None:
+        summaries, self._wanted.summaries = self._wanted.summaries, []
+        for path in summaries:
+            if path.suffix.lower() == ".json":
+                write_json(path, {**self._head, "people": people_table(self._timelines)})
+            else:
+                save_picture(path, draw_summary(self._timelines, self._playlist.title))
+            self._written.append(path)

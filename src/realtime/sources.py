@@ -1,300 +1,613 @@
-"""Where frames come from: video file, picture, folder of pictures (every frame, in order), camera or stream (newest).
+"""Where frames come from: pictures, video files and streams (PyAV), cameras (OpenCV).
 
-`open_source(text)` picks by what the text is. A camera or stream is read by a thread of its own that keeps only the
-newest frame, so a slow program skips frames and never falls behind. `as_camera=True` plays a video file the same way:
-in real time, over and over, newest frame only.
+`Playlist(texts)` takes what the user named (files, folders, URLs, pipes, a camera) and gives every frame of all of it.
+Files give every frame, in order, with the time stamps they carry. Cameras and streams are read by a thread of their own
+that keeps the newest frame only, so a slow program skips frames and never falls behind; when they stop, it connects
+again. Names never hold the password of a URL.
 """
 
 import contextlib
-import itertools
-import queue
+import os
+import select
+import stat
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+import av
 import cv2
 import numpy as np
 
 from src.errors import UserError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".jp2", ".avif")
+HEIC = (".heic", ".heif")
+VIDEOS = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
+    *(".3gp", ".ogv", ".mjpeg", ".gif"),
+)
+_LARGEST_FILE = 2**29  # bytes of a picture
 _AHEAD = 4  # frames of a file decoded before they are needed
 _USUAL_RATE = 30.0  # frames/s, where a source does not say
-_OPENING_S = 30.0
+_OPENING_S = 20.0
 _SILENCE_S = 5.0  # a live source that sends nothing for that long has stopped
-_MISSING = 0.05  # share of a video's frames that may be missing at its end: containers count inexactly
+_PAUSE_S = 0.5  # between two attempts to connect again
 
 
 @dataclass(frozen=True)
 class Frame:
-    """number counts from 0; time_s is the frame's time in the source; captured_s is `time.monotonic()` at arrival."""
+    """number counts from 0 in its source, pictures through the whole run; time_s is the frame's time in the source, 0
+    for a picture; captured_s is `time.monotonic()` at arrival."""
 
     number: int
     time_s: float
     image: np.ndarray  # uint8 (H, W, 3), BGR
     captured_s: float
-    name: str = ""  # file name, for pictures
 
 
-class Source(Protocol):
-    """live: frames come by themselves. continuous: neighbouring frames belong together. total: frames, if known."""
+@dataclass(frozen=True)
+class CameraFormat:
+    """What a camera is asked for; None leaves it to the camera. pixel_format: four letters, such as MJPG or YUYV."""
 
-    live: bool
-    continuous: bool
-    frames_per_second: float
-    total: int | None
-    title: str
-    path: Path | None  # of a file or folder
-
-    def __iter__(self) -> Iterator[Frame]: ...
-
-    def close(self) -> None: ...
+    size: tuple[int, int] | None = None  # width, height
+    rate: float | None = None  # frames/s
+    pixel_format: str | None = None
 
 
-class VideoFile:
-    """Every frame of a video file, in order. Raises UserError when nothing, or not all of it, can be decoded.
+class Source:
+    """name: as shown and written. live: frames come by themselves. continuous: neighbouring frames belong together.
+    path: of a file. rate: frames/s on average, if known. total: frames, if known; for progress bars only."""
 
-    A thread of its own decodes some frames ahead, so that a second core is of use.
-    """
-
+    name: str
     live, continuous = False, True
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.path: Path | None = path
-        self.title = path.name
-        if path.stat().st_size == 0:
-            raise UserError(f"{path} is empty. Name a video or a picture.")
-        self._capture = cv2.VideoCapture(str(path))
-        if not self._capture.isOpened():
-            raise UserError(
-                f"{path} cannot be read: it is damaged, not a video, or in a codec that OpenCV does not know. "
-                f"Try a player; if it plays there, convert it: ffmpeg -i {path.name} converted.mp4"
-            )
-        self.frames_per_second = _sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.total = int(count) if 0 < count < 1e9 else None
-        self._decoded: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(_AHEAD)
-        self._closing = threading.Event()
-        self._decoder: threading.Thread | None = None
-
-    def _decode(self) -> None:
-        """Put every picture and its time stamp in seconds into the queue, then None."""
-        while not self._closing.is_set():
-            read, image = self._capture.read()
-            item = (image, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000) if read and image is not None else None
-            while not self._closing.is_set():
-                with contextlib.suppress(queue.Full):
-                    self._decoded.put(item, timeout=0.1)
-                    break
-            if item is None:
-                return
-
-    def __iter__(self) -> Iterator[Frame]:
-        self._decoder = threading.Thread(target=self._decode, name="decoder", daemon=True)
-        self._decoder.start()
-        time_s, number = -1.0, 0
-        while (item := self._decoded.get()) is not None:
-            image, stamp_s = item
-            # Some containers have no time stamps, or repeat one.
-            time_s = stamp_s if stamp_s > time_s else time_s + 1 / self.frames_per_second
-            time_s = max(0.0, time_s)
-            yield Frame(number, time_s, _as_bgr(image), time.monotonic())
-            number += 1
-        if number == 0:
-            raise UserError(
-                f"No frame of {self._path} can be decoded: it is damaged or in a codec that OpenCV does not know "
-                f"({_codec(self._capture)}). Convert it: ffmpeg -i {self._path.name} converted.mp4"
-            )
-        if self.total and self.total - number > max(2, _MISSING * self.total):
-            raise UserError(
-                f"{self._path} is damaged: {number} of {self.total} frames could be decoded. "
-                "What was written holds these frames."
-            )
-
-    def close(self) -> None:
-        self._closing.set()
-        if self._decoder is not None:
-            self._decoder.join()
-        self._capture.release()
-
-
-class Pictures:
-    """A picture, or those of a folder in the order of their names; each stands for itself."""
-
-    live, continuous = False, False
-    frames_per_second = 1.0
-
-    def __init__(self, path: Path) -> None:
-        self.path: Path | None = path
-        self.title = path.name or str(path)
-        self.files = [path]
-        if path.is_dir():
-            self.files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
-            if not self.files:
-                raise UserError(f"{path} holds no pictures ({', '.join(PICTURES)}).")
-        self.total: int | None = len(self.files)
-        self.unreadable: list[Path] = []
-
-    def __iter__(self) -> Iterator[Frame]:
-        for number, file in enumerate(self.files):
-            # imdecode, since imread fails on some file names under Windows.
-            content = np.frombuffer(file.read_bytes(), np.uint8)
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-            if image is None:
-                self.unreadable.append(file)
-            else:
-                yield Frame(number, float(number), image, time.monotonic(), file.name)
-        if len(self.unreadable) == len(self.files):
-            raise UserError(f"{self.files[0]} cannot be read as a picture: it is damaged or of an unknown format.")
-
-    def close(self) -> None:
-        pass
-
-
-class LiveSource:
-    """A camera (index) or stream (URL), or a video file that plays as if it were a camera: the newest frame only.
-
-    Iterating gives the newest frame each time and waits when there is none newer. Raises UserError when the source
-    cannot be opened, or stops sending.
-    """
-
-    live, continuous = True, True
+    path: Path | None = None
+    rate: float | None = None
     total: int | None = None
 
-    def __init__(self, target: int | str | Path) -> None:
-        self._target = target
-        self.path = target if isinstance(target, Path) else None
-        self.title = f"camera {target}" if isinstance(target, int) else str(target)
-        self.frames_per_second = _USUAL_RATE
-        self.skipped = 0  # frames that arrived while an older one was in work
-        self._news = threading.Condition()
-        self._newest: Frame | None = None
-        self._opened = self._ended = self._closing = False
-        self._error: str | None = None
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
-        # Opening a camera or stream may take long; here it can be interrupted.
-        deadline = time.monotonic() + _OPENING_S
-        with self._news:
-            while not (self._opened or self._error):
-                if time.monotonic() > deadline:
-                    raise UserError(f"{self.title} did not answer within {_OPENING_S:.0f} s. {self._remedy()}")
-                self._news.wait(0.2)
-        if not self._opened:
-            raise UserError(self._error or "")
+    def __iter__(self) -> Iterator[Frame]:
+        raise NotImplementedError
 
-    def _remedy(self) -> str:
-        if isinstance(self._target, int):
-            return "Close other programs that use it, name another index, or pass --source video.mp4."
-        return "Check the address, and that the stream plays elsewhere."
+    def close(self) -> None:
+        """Stop reading."""
+
+
+def say(text: str) -> None:
+    """A line on standard error; a closed terminal is no reason to end."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+class Feed:
+    """A thread that runs ahead of whoever iterates: up to `depth` items, or with `newest` the newest one only.
+
+    Errors of the thread are raised where it is iterated. silence_s: raise TimeoutError when nothing comes for so long.
+    """
+
+    def __init__(self, items: Iterator[Frame], *, newest: bool = False, silence_s: float | None = None) -> None:
+        self._items, self._newest, self._silence_s = items, newest, silence_s
+        self._ready: deque[Frame] = deque()
+        self._news = threading.Condition()
+        self._error: BaseException | None = None
+        self._done = False
+        self.closing = threading.Event()
+        self.skipped = 0  # frames that arrived while an older one was in work
+        self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._capture_frames()
+            for item in self._items:
+                with self._news:
+                    if self._newest and self._ready:
+                        self._ready.clear()
+                        self.skipped += 1
+                    self._news.wait_for(lambda: len(self._ready) < _AHEAD or self.closing.is_set())
+                    if self.closing.is_set():
+                        return
+                    self._ready.append(item)
+                    self._news.notify_all()
         except Exception as error:
-            self._fail(f"{self.title} failed: {error}. {self._remedy()}")
-
-    def _fail(self, message: str) -> None:
-        with self._news:
-            self._error = message
-            self._news.notify_all()
-
-    def _capture_frames(self) -> None:
-        file = isinstance(self._target, Path)
-        capture = cv2.VideoCapture(self._target if isinstance(self._target, int) else str(self._target))
-        if not capture.isOpened():
-            found = "No camera at index" if isinstance(self._target, int) else "Nothing can be read from"
-            self._fail(f"{found} {self._target}. {self._remedy()}")
-            return
-        if isinstance(self._target, int):
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self.frames_per_second = _sane_rate(capture.get(cv2.CAP_PROP_FPS))
-        expected = capture.get(cv2.CAP_PROP_FRAME_COUNT) if not isinstance(self._target, int) else 0
-        with self._news:
-            self._opened = True
-            self._news.notify_all()
-        start_s = time.monotonic()
-        for number in itertools.count():
-            if self._closing:
-                break
-            read, image = capture.read()
-            if not read and file and number:
-                capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-                read, image = capture.read()
-            if not read or image is None:
-                if number and 0 < expected <= number + 1:
-                    with self._news:
-                        self._ended = True
-                        self._news.notify_all()
-                else:
-                    self._fail(f"{self.title} stopped sending after {number} frames. {self._remedy()}")
-                break
-            if file:
-                time.sleep(max(0.0, start_s + number / self.frames_per_second - time.monotonic()))
-            now_s = time.monotonic()
+            self._error = error
+        finally:
             with self._news:
-                if self._newest is not None:
-                    self.skipped += 1
-                self._newest = Frame(number, now_s - start_s, _as_bgr(image), now_s)
+                self._done = True
                 self._news.notify_all()
-        capture.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether a frame or the end came within that time; raises the error that came instead of a frame."""
+        with self._news:
+            came = self._news.wait_for(lambda: bool(self._ready) or self._done, seconds)
+            if self._error is not None and not self._ready:
+                raise self._error
+            return came
 
     def __iter__(self) -> Iterator[Frame]:
-        heard_s = time.monotonic()
         while True:
+            if not self.wait(self._silence_s):
+                raise TimeoutError
             with self._news:
-                if self._newest is None and not self._error and not self._ended:
-                    self._news.wait(0.1)
-                frame, self._newest = self._newest, None
+                frame = self._ready.popleft() if self._ready else None
+                self._news.notify_all()
             if frame is not None:
                 yield frame
-                heard_s = time.monotonic()
-            elif self._error:
-                raise UserError(self._error)
-            elif self._ended:
+            else:
                 return
-            elif time.monotonic() - heard_s > _SILENCE_S:
-                raise UserError(f"{self.title} has sent nothing for {_SILENCE_S:.0f} s. {self._remedy()}")
 
     def close(self) -> None:
-        self._closing = True
+        with self._news:
+            self.closing.set()
+            self._news.notify_all()
         # A thread that waits for a dead camera cannot be stopped; it ends with the program.
-        self._thread.join(0.5)
+        self._thread.join(1.0)
 
 
-def open_source(text: str, *, as_camera: bool = False) -> Source:
-    """The source that `text` names: a camera index, a URL, or the path of a video, picture or folder of pictures."""
-    if text.isdecimal() and not Path(text).exists():
-        return LiveSource(int(text))
-    if "://" in text:
-        return LiveSource(text)
-    path = Path(text)
-    if not path.exists():
-        raise UserError(f"{text} does not exist. Name a camera index, a video, a picture, a folder or a URL.")
-    if path.is_dir() or path.suffix.lower() in PICTURES:
-        if as_camera:
-            raise UserError(f"{text} is not a video: only a video can be played as a camera.")
-        return Pictures(path)
-    if as_camera:
-        with contextlib.closing(VideoFile(path)) as video:  # its messages are the clearer ones
-            next(iter(video))
-        return LiveSource(path)
-    return VideoFile(path)
+def is_camera(text: str) -> bool:
+    """Whether `text` is the index of a camera or, on Linux, its device (/dev/video0, /dev/v4l/by-id/...)."""
+    return (text.isdecimal() and not Path(text).exists()) or text.startswith(("/dev/video", "/dev/v4l/"))
 
 
-def _sane_rate(rate: float) -> float:
-    return rate if 1 <= rate <= 1000 else _USUAL_RATE
+def hide_password(text: str) -> str:
+    """A URL without user, password and query; anything else as it is."""
+    if "://" not in text:
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return text.partition("://")[0] + "://..."
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _as_bgr(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 or image.shape[2] == 1 else image
+def _reason(error: Exception) -> str:
+    """What FFmpeg says, without the address it says it of."""
+    if isinstance(error, TimeoutError | av.error.ExitError):
+        return "no answer in time"
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
-def _codec(capture: cv2.VideoCapture) -> str:
-    code = int(capture.get(cv2.CAP_PROP_FOURCC))
-    name = "".join(chr(code >> shift & 255) for shift in (0, 8, 16, 24))
-    return f"codec {name}" if name.strip("\0 ").isprintable() and code else "codec unknown"
+def _open_container(target: Any, name: str, seconds: tuple[float, float]) -> Any:
+    """An open container with a video stream. Raises UserError, or OSError and FFmpegError as FFmpeg reports them."""
+    options = {"rtsp_transport": "tcp"} if str(target).startswith("rtsp") else {}
+    begin_s = time.monotonic()
+    try:
+        container = av.open(target, timeout=seconds, options=options)
+    except av.FFmpegError:
+        if time.monotonic() - begin_s >= seconds[0]:  # RTSP calls it invalid data
+            raise TimeoutError from None
+        raise
+    if not any(_is_film(stream) for stream in container.streams.video):
+        container.close()
+        raise UserError(f"{name} has no pictures in it (sound only). Name a video or a picture.")
+    return container
+
+
+def _is_film(stream: Any) -> bool:
+    """Cover pictures of music are video streams too."""
+    return not stream.disposition & av.stream.Disposition.attached_pic
+
+
+def _decode(container: Any, damaged: list[int]) -> Iterator[tuple[np.ndarray, float | None]]:
+    """Upright pictures, uint8 `(H, W, 3)` BGR, with time stamps in seconds; counts what cannot be decoded."""
+    stream = next(filter(_is_film, container.streams.video))
+    stream.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            damaged[0] += 1
+            continue
+        for frame in frames:
+            image = np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90)
+            yield np.ascontiguousarray(image), frame.time
+
+
+class VideoFile(Source):
+    """Every frame of a video file, finite URL or pipe, in order, timed from the beginning of the recording.
+
+    target: path, URL or an object with `read`. container: where it is open already. Raises UserError when nothing can
+    be decoded; frames that cannot are counted and left out.
+    """
+
+    def __init__(self, target: Any, name: str, container: Any = None) -> None:
+        self.name = name
+        self.path = target if isinstance(target, Path) else None
+        self._damaged = [0]
+        if self.path is not None and self.path.stat().st_size == 0:
+            raise UserError(f"{name} is empty. Name a video or a picture.")
+        try:
+            self._container = container or _open_container(
+                str(target) if self.path else target, name, (_OPENING_S, _OPENING_S)
+            )
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(self._complaint(_reason(error))) from error
+        stream = next(filter(_is_film, self._container.streams.video))
+        rate = stream.average_rate or stream.guessed_rate
+        self.rate = float(rate) if rate else None
+        self.total = stream.frames or None
+        self.start_s = (self._container.start_time or 0) / av.time_base
+        self.sound: str | None = str(target) if isinstance(target, str | Path) else None  # where it can be read again
+        self._feed: Feed | None = None
+
+    def _complaint(self, reason: str) -> str:
+        return (
+            f"{self.name} cannot be read ({reason}): it is damaged, cut off before its index, or no video. "
+            "Try a player; if it plays there, convert it: ffmpeg -i OLD NEW.mp4"
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """As iterating, in the thread of the caller."""
+        last_s, number = -1.0, 0
+        for number, (image, stamp_s) in enumerate(_decode(self._container, self._damaged), start=1):
+            # Some containers have no time stamps, or repeat one.
+            time_s = last_s + 1 / (self.rate or _USUAL_RATE) if stamp_s is None else stamp_s - self.start_s
+            last_s = max(0.0, last_s + 1e-3, time_s)
+            yield Frame(number - 1, last_s, image, time.monotonic())
+        if number == 0:
+            codec = self._container.streams.video[0].codec_context
+            raise UserError(self._complaint(f"no frame can be decoded, codec {codec.name if codec else 'unknown'}"))
+        if self._damaged[0]:
+            say(f"warning: {self.name}: {self._damaged[0]} damaged frames were left out")
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._feed = Feed(self.frames())
+        try:
+            yield from self._feed
+        except (OSError, av.FFmpegError) as error:
+            raise UserError(
+                f"{self.name} broke off: {_reason(error)}. What was written holds the frames before."
+            ) from error
+
+    def close(self) -> None:
+        if self._feed is not None:
+            self._feed.close()
+
+
+class _Pipe:
+    """A named pipe or standard input that PyAV reads; waits for the writer, but not for ever."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = 0 if path is None else os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._begun = path is None
+
+    def read(self, size: int) -> bytes:
+        deadline = time.monotonic() + _OPENING_S
+        while time.monotonic() < deadline:
+            if select.select([self._file], [], [], 0.1)[0]:
+                # A pipe that nobody has opened for writing yet reads as ended.
+                with contextlib.suppress(BlockingIOError):
+                    content = os.read(self._file, size)
+                    if content or self._begun:
+                        self._begun = True
+                        return content
+            time.sleep(0 if self._begun else 0.02)
+        raise TimeoutError("nothing was written into the pipe")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """An upright picture, uint8 `(H, W, 3)` BGR. Raises UserError that says why it cannot be read."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UserError(f"{path.name} is too large ({path.stat().st_size / 1e6:.0f} MB). Make it smaller.")
+        content, image = path.read_bytes(), None
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read: {error.strerror}.") from error
+    if content:
+        try:
+            # imdecode, since imread fails on some file names under Windows.
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error as error:
+            if "PIXELS" in str(error):
+                raise UserError(f"{path.name} has too many pixels. Make it smaller.") from error
+    if image is None and content[4:8] == b"ftyp":
+        raise UserError(
+            f"{path.name} is HEIC, which is not read. Convert it to JPEG: open and export it on a computer, or let the "
+            "phone save JPEG (iPhone: Settings, Camera, Formats, Most Compatible)."
+        )
+    if image is None:
+        raise UserError(f"{path.name} cannot be read as a picture: it is damaged or of an unknown format.")
+    return image
+
+
+class Picture(Source):
+    """One picture file, a source of one frame."""
+
+    continuous, total = False, 1
+
+    def __init__(self, path: Path, name: str, number: int) -> None:
+        self.path, self.name, self._file, self._number = path, name, path, number
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield Frame(self._number, 0.0, read_picture(self._file), time.monotonic())
+
+
+class LiveSource(Source):
+    """A camera (index or device), a stream (URL), or a video file that plays as if it were a camera: the newest frame.
+
+    Times count from the first frame, by arrival. When it stops it is opened again, for `reconnect_s` seconds; then
+    UserError. Raises UserError when it cannot be opened at all. container: where a stream is open already.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        target: int | str | Path,
+        name: str,
+        wanted: CameraFormat | None = None,
+        reconnect_s: float = 30.0,
+        container: Any = None,
+    ) -> None:
+        self._target, self.name, self._wanted, self._reconnect_s = target, name, wanted or CameraFormat(), reconnect_s
+        self.path = target if isinstance(target, Path) else None
+        self._is_camera = is_camera(str(target))
+        self._container = container
+        self._feed = Feed(self._frames(), newest=True, silence_s=_SILENCE_S + reconnect_s)
+        # Opening a camera or stream may take long; here it can be interrupted.
+        if not self._feed.wait(_OPENING_S):
+            raise UserError(f"{name} did not answer within {_OPENING_S:.0f} s. {self._remedy}")
+
+    @property
+    def skipped(self) -> int:
+        return self._feed.skipped
+
+    @property
+    def _remedy(self) -> str:
+        if self._is_camera:
+            return "Close other programs that use it, name another camera, or pass --source video.mp4."
+        return "Check the address, and that the stream plays elsewhere."
+
+    def _frames(self) -> Iterator[Frame]:
+        number, start_s, lost_s, reason = 0, 0.0, None, ""
+        while True:
+            try:
+                for image in self._images():
+                    now_s = time.monotonic()
+                    if lost_s is not None:
+                        say(f"{self.name} is back after {now_s - lost_s:.0f} s")
+                        lost_s = None
+                    start_s = start_s or now_s
+                    yield Frame(number, now_s - start_s, image, now_s)
+                    number += 1
+                reason = "it stopped sending"
+            except (OSError, av.FFmpegError) as error:
+                reason = _reason(error)
+            except cv2.error:
+                reason = "OpenCV failed"
+            now_s = time.monotonic()
+            if number == 0:
+                raise UserError(
+                    f"No camera at {'index ' if isinstance(self._target, int) else ''}{self._target}. {self._remedy}"
+                    if self._is_camera
+                    else f"Nothing can be read from {self.name} ({reason}). {self._remedy}"
+                )
+            if lost_s is None and self._reconnect_s:
+                lost_s = now_s
+                say(f"{self.name}: {reason} after {number} frames; trying to connect for {self._reconnect_s:g} s")
+            elif lost_s is None or now_s - lost_s > self._reconnect_s:
+                raise UserError(f"{self.name} is gone after {number} frames ({reason}). {self._remedy}")
+            time.sleep(_PAUSE_S)
+
+    def _images(self) -> Iterator[np.ndarray]:
+        if self._is_camera:
+            yield from self._camera_images()
+        elif isinstance(self._target, Path):
+            yield from self._played_images(self._target)
+        else:
+            container, self._container = self._container, None
+            container = container or _open_container(self._target, self.name, (_OPENING_S, _SILENCE_S))
+            rate = container.streams.video[0].average_rate
+            self.rate = float(rate) if rate else None
+            try:
+                for image, _ in _decode(container, [0]):
+                    yield image
+            finally:
+                container.close()
+
+    def _played_images(self, path: Path) -> Iterator[np.ndarray]:
+        while True:
+            video = VideoFile(path, self.name)
+            self.rate = video.rate
+            begin_s = time.monotonic()
+            for frame in video.frames():
+                time.sleep(max(0.0, begin_s + frame.time_s - time.monotonic()))
+                yield frame.image
+            time.sleep(1 / (video.rate or _USUAL_RATE))
+
+    def _camera_images(self) -> Iterator[np.ndarray]:
+        target, wanted = self._target, self._wanted
+        if not isinstance(target, int) and not (Path(target).exists() and stat.S_ISCHR(Path(target).stat().st_mode)):
+            return
+        capture = cv2.VideoCapture(target)
+        try:
+            # The pixel format first: it decides which sizes and rates there are.
+            code = cv2.VideoWriter.fourcc(*wanted.pixel_format) if wanted.pixel_format else None
+            width, height = wanted.size or (None, None)
+            for key, value in (
+                (cv2.CAP_PROP_BUFFERSIZE, 1),
+                (cv2.CAP_PROP_FOURCC, code),
+                (cv2.CAP_PROP_FRAME_WIDTH, width),
+                (cv2.CAP_PROP_FRAME_HEIGHT, height),
+                (cv2.CAP_PROP_FPS, wanted.rate),
+            ):
+                if value is not None:
+                    capture.set(key, value)
+            rate = capture.get(cv2.CAP_PROP_FPS)
+            self.rate = rate if 1 <= rate <= 1000 else None
+            first = True
+            while (read := capture.read())[0]:
+                image = read[1] if read[1].ndim == 3 else cv2.cvtColor(read[1], cv2.COLOR_GRAY2BGR)
+                if first and wanted != CameraFormat():
+                    say(f"{self.name} sends {image.shape[1]} x {image.shape[0]} at {rate:g} frames/s")
+                first = False
+                yield image
+        finally:
+            capture.release()
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._feed
+        except TimeoutError as error:
+            raise UserError(f"{self.name} has sent nothing for long. {self._remedy}") from error
+
+    def close(self) -> None:
+        self._feed.close()
+
+
+def _open_url(url: str, name: str, reconnect_s: float) -> Source:
+    """A file behind a URL with all its frames, or a stream."""
+    try:
+        container = _open_container(url, name, (_OPENING_S, _SILENCE_S))
+    except (OSError, av.FFmpegError) as error:
+        raise UserError(
+            f"Nothing can be read from {name} ({_reason(error)}). Check the address, and that it plays elsewhere."
+        ) from error
+    streamed = any(word in container.format.name for word in ("rtsp", "sdp", "mpjpeg", "flv"))
+    if not streamed and (container.duration or ("hls" not in container.format.name and container.size > 0)):
+        return VideoFile(url, name, container)
+    return LiveSource(url, name, reconnect_s=reconnect_s, container=container)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One source that is opened when its turn comes. name: relative to the folder it was found in."""
+
+    name: str
+    path: Path | None
+    picture: bool
+    open: Callable[[], Source]
+
+
+class Playlist:
+    """All that one run looks at; iterating gives (source, frame) pairs.
+
+    What cannot be read is left out and kept in `skipped`, a sentence each; UserError when nothing can be read, and at
+    once for a name that does not exist.
+    """
+
+    def __init__(
+        self,
+        texts: list[str],
+        *,
+        as_camera: bool = False,
+        wanted: CameraFormat | None = None,
+        reconnect_s: float = 30.0,
+        seconds: float | None = None,
+        apart: Path | None = None,
+    ) -> None:
+        """seconds: of each source. apart: a folder of outputs, whose files are not taken for sources."""
+        self.entries: list[Entry] = []
+        self.skipped: list[str] = []
+        self._live, self._as_camera, self._reconnect_s, self._seconds = False, as_camera, reconnect_s, seconds
+        self._wanted, self._apart = wanted or CameraFormat(), apart.resolve() if apart else None
+        for text in texts:
+            self._add(text)
+        names = [hide_password(text) for text in texts]
+        self.title = ", ".join(Path(name).name or name for name in names[:3]) + (", ..." if len(names) > 3 else "")
+        if self._live:
+            if len(self.entries) > 1:
+                raise UserError("A camera or stream has no end: name it as the only source.")
+            self.title = self.entries[0].name
+        if self._wanted != CameraFormat() and not is_camera(texts[0]):
+            raise UserError("--size, --rate and --pixel-format are for cameras.")
+        self._first: Source | None = None
+
+    def _add(self, text: str) -> None:
+        if text.startswith("file:"):
+            text = url2pathname(urlsplit(text).path)
+        name, path = hide_password(text), Path(text)
+        reconnect_s, wanted = self._reconnect_s, self._wanted
+        if is_camera(text):
+            target, name = (int(text), f"camera {text}") if text.isdecimal() else (text, text)
+            self._live = True
+            self.entries.append(Entry(name, None, False, lambda: LiveSource(target, name, wanted, reconnect_s)))
+        elif "://" in text:
+            self.entries.append(Entry(name, None, False, lambda: _open_url(text, name, reconnect_s)))
+        elif text == "-":
+            self.entries.append(Entry("-", None, False, lambda: VideoFile(_Pipe(None), "standard input")))
+        elif not path.exists():
+            raise UserError(f"{name} does not exist. Name a camera index, a video, a picture, a folder or a URL.")
+        elif path.is_dir():
+            self._add_folder(path)
+        elif path.is_fifo():
+            self.entries.append(Entry(path.name, None, False, lambda: VideoFile(_Pipe(path), path.name)))
+        else:
+            self._add_file(path, path.name)
+
+    def _add_file(self, path: Path, name: str) -> None:
+        suffix = path.suffix.lower()
+        picture = suffix in (*PICTURES, *HEIC) or (suffix not in VIDEOS and cv2.haveImageReader(str(path)))
+        if self._as_camera and picture:
+            raise UserError(f"{name} is not a video: only a video can be played as a camera.")
+        number = len(self.entries)
+        if any(entry.name == name for entry in self.entries[-1000:]):  # of another folder, or named twice
+            name = path.as_posix() if name != path.as_posix() else f"{name} ({number + 1})"
+
+        def open_file() -> Source:
+            if picture:
+                return Picture(path, name, number)
+            video = VideoFile(path, name)  # its messages are the clearer ones
+            return LiveSource(path, name) if self._as_camera else video
+
+        self._live = self._live or self._as_camera
+        self.entries.append(Entry(name, path, picture, open_file))
+
+    def _add_folder(self, folder: Path) -> None:
+        known = (*PICTURES, *HEIC, *VIDEOS)
+        files = sorted(
+            file
+            for file in folder.rglob("*")
+            if file.suffix.lower() in known
+            and file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        )
+        if self._apart is not None and self._apart != folder.resolve():
+            files = [file for file in files if self._apart not in file.resolve().parents]
+        if not files:
+            raise UserError(f"{folder} holds no pictures ({', '.join(PICTURES)}) and no videos ({', '.join(VIDEOS)}).")
+        for file in files:
+            self._add_file(file, file.relative_to(folder).as_posix())
+
+    @property
+    def single(self) -> bool:
+        return len(self.entries) == 1
+
+    def open_first(self) -> Source | None:
+        """Open a source that is alone, so that its errors come before any output; None where there are several."""
+        if self.single:
+            self._first = self.entries[0].open()
+        return self._first
+
+    def __iter__(self) -> Iterator[tuple[Source, Frame]]:
+        good = 0
+        for entry in self.entries:
+            source, self._first = self._first, None
+            try:
+                source = source or entry.open()
+                try:
+                    for frame in source:
+                        good += 1
+                        if self._seconds is not None and frame.time_s >= self._seconds:
+                            break
+                        yield source, frame
+                finally:
+                    source.close()
+            except UserError as error:
+                if self.single:
+                    raise
+                self.skipped.append(str(error))
+                say(f"warning: left out: {error}")
+            except MemoryError:
+                self.skipped.append(f"{entry.name} is too large for this machine's memory.")
+                say(f"warning: left out: {self.skipped[-1]}")
+        if not good:
+            raise UserError(f"None of the {len(self.entries)} sources can be read; the first: {self.skipped[0]}")
+
+    def close(self) -> None:
+        if self._first is not None:
+            self._first.close()

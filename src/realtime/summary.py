@@ -1,4 +1,4 @@
-"""A picture of a whole run: who showed what when, and for which share of the time."""
+"""A picture and a table of a whole run: who showed what when, and for which share of the time."""
 
 import numpy as np
 
@@ -18,34 +18,60 @@ _COLOURS = {**EXPRESSION_COLOURS, UNCERTAIN: (210, 208, 206)}
 _MOST_FACES = 20
 
 
-def draw_summary(timeline: Timeline, title: str) -> np.ndarray:
-    """uint8 `(H, 1400, 3)` BGR. Shows the faces seen longest, at most twenty, in the order of their ids."""
-    numbers = sorted(sorted(timeline.faces, key=lambda number: -timeline.seconds(number))[:_MOST_FACES])
-    height = _HEAD + max(1, len(numbers)) * _ROW + _FOOT
+def people_table(timelines: dict[str, Timeline]) -> list[dict[str, object]]:
+    """A row per person: source, face_id, first_s, last_s, seconds in view, and the share of each expression."""
+    return [
+        {
+            "source": name,
+            "face_id": number,
+            "first_s": round(segments[0].start_s, 3),
+            "last_s": round(segments[-1].end_s, 3),
+            "seconds": round(timeline.seconds(number), 3),
+            "shares": {key: round(share, 4) for key, share in timeline.shares(number).items()},
+        }
+        for name, timeline in timelines.items()
+        for number, segments in sorted(timeline.faces.items())
+    ]
+
+
+def draw_summary(timelines: dict[str, Timeline], title: str) -> np.ndarray:
+    """uint8 `(H, 1400, 3)` BGR. timelines: by source; people are never the same across sources.
+
+    Shows the faces seen longest, at most twenty, in the order of their sources and ids.
+    """
+    people = [(name, number) for name, timeline in timelines.items() for number in sorted(timeline.faces)]
+    longest = sorted(people, key=lambda person: -timelines[person[0]].seconds(person[1]))[:_MOST_FACES]
+    rows = [person for person in people if person in longest]
+    height = _HEAD + max(1, len(rows)) * _ROW + _FOOT
     page = np.full((height, _WIDTH, 3), _BACKGROUND, np.uint8)
-    start_s = timeline.start_s or 0.0
-    length_s = max(timeline.now_s - start_s, 1e-3)
+    length_s = max((timeline.length_s for timeline in timelines.values()), default=0.0)
     draw_text(page, f"Expressions in {title}", 40, 28, 15, _TEXT, bold=True)
-    count = len(timeline.faces)
-    shown = "" if count <= _MOST_FACES else f", the {_MOST_FACES} seen longest"
-    draw_text(page, f"{_clock(length_s)}, {count} face{'s' * (count != 1)}{shown}", 40, 58, 10, _FAINT)
+    shown = "" if len(people) <= _MOST_FACES else f", the {_MOST_FACES} seen longest"
+    lengths = f"{_clock(length_s)}, " if len(timelines) == 1 and length_s else ""
+    sources = f" in {len(timelines)} sources" if len(timelines) > 1 else ""
+    draw_text(page, f"{lengths}{len(people)} face{'s' * (len(people) != 1)}{sources}{shown}", 40, 58, 10, _FAINT)
     draw_text(page, "share of the time in view", _SHARES_LEFT, 76, 9, _FAINT)
-    if not numbers:
+    if not rows:
         draw_text(page, "no face was found", _LEFT, _HEAD + 14, 12, _FAINT)
-    for index, number in enumerate(numbers):
-        top = _HEAD + index * _ROW
+    for index, (name, number) in enumerate(rows):
+        top, timeline = _HEAD + index * _ROW, timelines[name]
         draw_text(page, f"face {number}", 40, top + 10, 11, _TEXT)
+        if len(timelines) > 1:
+            draw_text(page, name[-40:], _LEFT, top + 33, 7, _FAINT)
         draw_panel(page, _LEFT, top, _RIGHT - _LEFT, 30, colour=_TRACK, opacity=1)
+        start_s = timeline.start_s or 0.0
         for segment in timeline.faces[number]:
             left, right = (
-                _LEFT + round((_RIGHT - _LEFT) * (time_s - start_s) / length_s)
+                _LEFT + round((_RIGHT - _LEFT) * (time_s - start_s) / max(length_s, 1e-3))
                 for time_s in (segment.start_s, segment.end_s)
             )
+            if not timeline.length_s:  # a picture
+                right = _RIGHT
             left = min(left, _RIGHT - 1)
             draw_panel(page, left, top, max(1, right - left), 30, colour=_COLOURS[segment.expression], opacity=1)
         _draw_shares(page, timeline.shares(number), top)
-    bottom = _HEAD + max(1, len(numbers)) * _ROW
-    for step in range(6):
+    bottom = _HEAD + max(1, len(rows)) * _ROW
+    for step in range(6 if length_s else 0):
         x = _LEFT + round((_RIGHT - _LEFT) * step / 5)
         label = _clock(length_s * step / 5)
         draw_text(page, label, x - text_width(label, 9) // 2, bottom, 9, _FAINT)

@@ -18,7 +18,7 @@ class Segment:
 
 
 class Timeline:
-    """Segments per face id. keep_s: forget what ended longer ago than that; None keeps all."""
+    """Segments per face id; what a frame shows holds until the next frame. keep_s: forget what ended longer ago."""
 
     def __init__(self, keep_s: float | None = None) -> None:
         self._keep_s = keep_s
@@ -28,12 +28,14 @@ class Timeline:
 
     def add(self, time_s: float, faces: list[Face]) -> None:
         if self.start_s is None:
-            self.start_s = time_s
-        self.now_s = time_s
+            self.start_s = self.now_s = time_s
+        before_s, self.now_s = self.now_s, time_s
+        # A face of the frame before is no gap, however long ago that was: think of one frame a second.
+        seen_since_s = min(before_s, time_s - _LONGEST_GAP_S) - 1e-6
         for face in faces:
             segments = self.faces.setdefault(face.id, [])
             last = segments[-1] if segments else None
-            if last is None or time_s - last.end_s > _LONGEST_GAP_S:
+            if last is None or last.end_s < seen_since_s:
                 segments.append(Segment(face.expression, time_s, time_s))
             else:
                 last.end_s = time_s
@@ -45,6 +47,10 @@ class Timeline:
                 self.faces[number] = [segment for segment in self.faces[number] if segment.end_s >= oldest_s]
                 if not self.faces[number]:
                     del self.faces[number]
+
+    @property
+    def length_s(self) -> float:
+        return self.now_s - (self.start_s or 0.0)
 
     def shares(self, number: int) -> dict[str, float]:
         """Fraction of a face's time per expression, the longest first."""

@@ -1,14 +1,13 @@
 """The window: live frames with the overlay, and the keys.
 
 Nothing is saved unless a key or an option asks for it. A camera is shown mirrored, as people know themselves; tables
-and ids always refer to the frame as the camera sent it.
+and ids always refer to the frame as the camera sent it. What is shown and saved comes from `Session.scene` alone.
 """
 
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -16,18 +15,18 @@ import cv2
 import numpy as np
 
 from src.errors import UserError
-from src.realtime.files import FULL_DISK
-from src.realtime.overlay import KeyList, Notice, Overlay, RecordingBadge
+from src.realtime.files import FULL_DISK, tell
+from src.realtime.overlay import KeyList, Notice, RecordingBadge
 from src.realtime.recorder import VideoRecorder, save_picture
 from src.realtime.results import Results
-from src.realtime.sources import Frame, Source
-from src.recognition.faces import Face
-from src.recognition.recognizer import ExpressionRecognizer
+from src.realtime.session import Session
+from src.realtime.sources import Frame, Playlist, Source, say
 
 _TITLE = "Facial expressions"
 _KEYS_SHOWN_S = 3.0
 _NOTICE_S = 3.0
 _ESCAPE = 27
+_SWITCHES = {"b": "bars", "t": "timeline", "m": "mirror", "p": "blur"}  # keys and what they switch in the view
 _LATE_S = 0.25  # a file that is later than that plays on from here
 
 
@@ -54,31 +53,38 @@ def require_display() -> None:
 
 
 class LiveWindow:
-    """One run in a window; `run` returns when the user quits or the source ends.
+    """One run in a window; `run` returns when the user quits or the last source ends.
 
-    folder: where snapshots and recordings go. seconds: end after that much of the source's time.
+    folder: where snapshots and recordings go.
     """
 
-    def __init__(
-        self, source: Source, recognizer: ExpressionRecognizer, results: Results, overlay: Overlay, folder: Path
-    ) -> None:
-        self._source, self._recognizer, self._results, self._overlay = source, recognizer, results, overlay
-        self._folder = folder
+    def __init__(self, playlist: Playlist, session: Session, results: Results, folder: Path) -> None:
+        self._playlist, self._session, self._results, self._folder = playlist, session, results, folder
+        self._source: Source | None = None
         self._paused = self._keys_wanted = self._shown = self._quit = False
         self._keys_until_s = 0.0
         self._notice, self._notice_until_s = "", 0.0
         self._recording: VideoRecorder | None = None
         self._recording_since_s = 0.0
-        self._clean = np.zeros((1, 1, 3), np.uint8)  # the annotated frame without keys, notices and badge
+        self._begin_s: float | None = None  # when a file began to play
+        self._scene = np.zeros((1, 1, 3), np.uint8)  # the last frame without keys, notices and badge
         self._failure: str | None = None
 
-    def run(self, seconds: float | None) -> None:
+    def run(self) -> None:
         """Raises UserError when the source fails or an output could not be written to its end."""
         require_display()
         cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         try:
-            for frame, faces in self._recognized(seconds):
-                self._show(frame, faces)
+            for source, frame in self._playlist:
+                if source is not self._source:
+                    self._begin(source)
+                if source.live and self._paused:  # its frames are not looked at
+                    self._wait_while_paused()
+                elif not source.live and source.continuous:
+                    self._wait_until_due(frame.time_s)
+                    self._show(source, frame)
+                else:
+                    self._show(source, frame)
                 if self._quit:
                     break
         finally:
@@ -88,86 +94,68 @@ class LiveWindow:
                 written = self._results.close()
                 cv2.destroyAllWindows()
             if written:
-                print("wrote " + ", ".join(map(str, written)))
+                tell("wrote " + ", ".join(map(str, written)))
         if self._failure:
             raise UserError(self._failure)
 
-    def _recognized(self, seconds: float | None) -> Iterator[tuple[Frame, list[Face]]]:
-        begin_s: float | None = None
-        for frame in self._source:
-            if seconds is not None and frame.time_s >= seconds:
-                return
-            if not self._source.live and self._source.continuous:
-                begin_s = self._wait_until_due(frame.time_s, begin_s)
-                if self._quit:
-                    return
-            elif self._paused:  # a live source goes on; its frames are not looked at
-                self._wait_while_paused()
-                if self._quit:
-                    return
-                continue
-            faces = self._recognizer.recognize(frame.image, frame.time_s if self._source.continuous else None)
-            yield frame, faces
+    def _begin(self, source: Source) -> None:
+        self._stop_recording()
+        self._source, self._begin_s = source, None
+        self._session.restart()
+        self._results.begin(source)
 
-    def _wait_until_due(self, time_s: float, begin_s: float | None) -> float:
-        """Keep a file at its own speed; returns when it would have begun. Handles keys while paused."""
-        now_s = time.monotonic()
-        if begin_s is None or self._paused or now_s - (begin_s + time_s) > _LATE_S:
-            if self._paused:
-                self._wait_while_paused()
-            return time.monotonic() - time_s
-        while (left_s := begin_s + time_s - time.monotonic()) > 0.002:
+    def _wait_until_due(self, time_s: float) -> None:
+        """Keep a file at its own speed. Handles keys while paused."""
+        if self._begin_s is None or self._paused or time.monotonic() - (self._begin_s + time_s) > _LATE_S:
+            self._wait_while_paused()
+            self._begin_s = time.monotonic() - time_s
+        while not (self._quit or self._paused) and (left_s := self._begin_s + time_s - time.monotonic()) > 0.002:
             self._poll(max(1, min(20, int(1000 * left_s))))
-            if self._quit or self._paused:
-                break
-        return begin_s
 
     def _wait_while_paused(self) -> None:
         while self._paused and not self._quit:
             self._refresh()
             self._poll(30)
 
-    def _show(self, frame: Frame, faces: list[Face]) -> None:
-        start_s = time.perf_counter()
-        self._overlay.recent.add(frame.time_s, faces)
-        self._clean = self._overlay.annotate(frame.image, faces, continuous=self._source.continuous)
-        draw_ms = 1000 * (time.perf_counter() - start_s)
-        timings = {**self._recognizer.timings, "draw": draw_ms}
-        if self._source.live:
+    def _show(self, source: Source, frame: Frame) -> None:
+        if self._quit:
+            return
+        session = self._session
+        result = session.step(frame.image, frame.time_s if source.continuous else None)
+        self._scene = session.scene()
+        timings = dict(session.timings)
+        if source.live:
             timings["lag"] = 1000 * (time.monotonic() - frame.captured_s)
-        self._overlay.status.measure(timings, time.perf_counter())
-        self._write(frame, faces)
+        session.overlay.status.measure(timings, time.perf_counter())
+        try:
+            if self._recording is not None:
+                self._recording.write(self._scene, frame.time_s)
+        except OSError as error:
+            self._give_up(error)
+            self._stop_recording()
+        try:
+            self._results.write(source, frame, result.faces, self._scene if self._results.wants_scenes else None)
+        except OSError as error:
+            self._give_up(error)
+            self._results.stop()
         first = self._keys_until_s == 0.0
         if first:
             self._keys_until_s = time.monotonic() + _KEYS_SHOWN_S
         self._refresh()
         self._poll(1)
         if first and not self._quit:  # resized before it is on the screen, a window may stay black
-            cv2.resizeWindow(_TITLE, *_window_size(self._clean))
+            cv2.resizeWindow(_TITLE, *_window_size(self._scene))
             self._shown = True
-        if not self._source.continuous:
+        if not source.continuous:
             self._paused = True  # a picture stays until space shows the next
             self._wait_while_paused()
-
-    def _write(self, frame: Frame, faces: list[Face]) -> None:
-        try:
-            if self._recording is not None:
-                self._recording.write(self._clean, frame.time_s)
-        except OSError as error:
-            self._give_up(error)
-            self._stop_recording()
-        try:
-            self._results.write(frame, faces, self._clean if self._results.wants_pictures else None)
-        except OSError as error:
-            self._give_up(error)
-            self._results.stop()
 
     def _give_up(self, error: OSError) -> None:
         """Writing has failed, the show goes on; the exit code tells."""
         if error.errno not in FULL_DISK:
             raise error
         self._failure = f"The disk is full: {error.filename} ends early. What was written before is complete."
-        print(f"warning: {self._failure}", file=sys.stderr)
+        say(f"warning: {self._failure}")
         self._say("disk full: recording stopped")
 
     def _refresh(self) -> None:
@@ -176,7 +164,7 @@ class LiveWindow:
         if self._quit:
             return
         now_s = time.monotonic()
-        scene = self._clean
+        scene = self._scene
         if self._recording is not None or self._results.video is not None:
             scene = RecordingBadge(now_s - self._recording_since_s).annotate(scene, [])
         if now_s < self._notice_until_s or self._paused:
@@ -199,7 +187,7 @@ class LiveWindow:
         self._quit = self._quit or not _is_open()
 
     def _press(self, key: int) -> None:
-        view = self._overlay.view
+        view = self._session.view
         if key in (ord("q"), _ESCAPE):
             self._quit = True
         elif key == ord(" "):
@@ -213,14 +201,9 @@ class LiveWindow:
                 path = self._recording.path
                 self._stop_recording()
                 self._say(f"saved {path.name}")
-        elif key == ord("b"):
-            view.bars = not view.bars
-        elif key == ord("t"):
-            view.timeline = not view.timeline
-        elif key == ord("m"):
-            view.mirror = not view.mirror
-        elif key == ord("p"):
-            view.blur = not view.blur
+        elif (name := _SWITCHES.get(chr(key))) is not None:
+            setattr(view, name, not getattr(view, name))
+            self._scene = self._session.scene()  # also while paused
         elif key == ord("h"):
             shown = self._keys_wanted or time.monotonic() < self._keys_until_s
             self._keys_wanted, self._keys_until_s = not shown, 1e-9
@@ -228,26 +211,29 @@ class LiveWindow:
     def _save_snapshot(self) -> None:
         path = self._free_name("snapshot", ".png")
         try:
-            save_picture(path, self._clean)
+            save_picture(path, self._scene)
         except OSError as error:
             self._give_up(error)
         else:
-            print(f"saved {path}")
+            tell(f"saved {path}")
             self._say(f"saved {path.name}")
 
     def _free_name(self, kind: str, suffix: str) -> Path:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-4]
-        return self._folder / f"{kind}-{stamp}{suffix}"
+        names = (self._folder / f"{kind}-{stamp}{more}{suffix}" for more in ("", *(f"-{n}" for n in range(2, 1000))))
+        return next(path for path in names if not path.exists())
 
     def _start_recording(self) -> None:
-        path = self._free_name("recording", ".mp4")
-        self._recording = VideoRecorder(path, self._source.frames_per_second, paced=self._source.live)
+        self._recording = VideoRecorder(self._free_name("recording", ".mp4"), live=True)
         self._recording_since_s = time.monotonic()
 
     def _stop_recording(self) -> None:
         recording, self._recording = self._recording, None
-        if recording is not None and recording.close():
-            print(f"saved {recording.path}")
+        try:
+            if recording is not None and recording.close():
+                tell(f"saved {recording.path}")
+        except OSError as error:
+            self._give_up(error)
 
 
 def _is_open() -> bool:

@@ -14,15 +14,15 @@ smoothed. Needs requirements-runtime.txt only; no TensorFlow, Keras or DVC.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from src.recognition.faces import UNCERTAIN, Face
+    from src.recognition.faces import UNCERTAIN, Face, Result
     from src.recognition.recognizer import DEFAULT_MODEL, ExpressionRecognizer, Settings
 
-__all__ = ["DEFAULT_MODEL", "UNCERTAIN", "ExpressionRecognizer", "Face", "Settings"]
+__all__ = ["DEFAULT_MODEL", "UNCERTAIN", "ExpressionRecognizer", "Face", "Result", "Settings"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: OpenCV and the runtime load after a program can answer Ctrl-C and set its options."""
-    if name in ("UNCERTAIN", "Face"):
+    if name in ("UNCERTAIN", "Face", "Result"):
         from src.recognition import faces as module
     elif name in __all__:
         from src.recognition import recognizer as module  # type: ignore[no-redef]

@@ -14,15 +14,13 @@ import numpy as np
 
 from src.errors import UserError
 from src.recognition.classifier import RELEASED_MODEL, Classifier
-from src.recognition.crop_face import crop_face
-from src.recognition.detection import Detection, Detector, open_detector
-from src.recognition.faces import Face
+from src.recognition.crop_face import Box, crop_face
+from src.recognition.detection import LARGEST_SEARCH, Detector, find_faces, open_detector, reduce
+from src.recognition.faces import Face, Result
 from src.recognition.following import FaceTracker, Track
 from src.recognition.smoothing import ExpressionSmoother
 
 DEFAULT_MODEL = RELEASED_MODEL
-# With a reduced frame, every so many searches are of the full frame, for the small faces.
-_FULL_EVERY = 4
 _FLOW_SIDE = 400  # longest side of the frame in which faces are followed, pixels
 
 
@@ -30,51 +28,50 @@ _FLOW_SIDE = 400  # longest side of the frame in which faces are followed, pixel
 class Settings:
     """How to recognize; the defaults are measured, see tools/benchmarks/bench_realtime.py.
 
-    detect_every: search every n-th frame for faces; between, they are followed. detect_scale: below 1, three of four
-    searches are of a frame reduced by that factor. largest_search: longest side of a searched frame, pixels.
+    detect_every_s: how often a video is searched for faces, seconds; between, they are followed. 0: every frame.
     smoothing_s, switch_margin: see `ExpressionSmoother`. uncertain_below: None = the model's own threshold.
     faces_per_call: most faces classified in one frame; with more in view they take turns.
     """
 
-    detect_every: int = 4
-    detect_scale: float = 1.0
-    largest_search: int = 1280
+    detect_every_s: float = 0.1
     smoothing_s: float = 0.6
     switch_margin: float = 0.1
     uncertain_below: float | None = None
     faces_per_call: int = 8
 
     def __post_init__(self) -> None:
-        if self.detect_every < 1 or self.faces_per_call < 1 or self.largest_search < 64:
-            raise UserError("detect_every and faces_per_call must be at least 1, largest_search at least 64 pixels.")
-        if not 0.1 <= self.detect_scale <= 1:
-            raise UserError(f"detect_scale is {self.detect_scale}; expected a fraction from 0.1 to 1.")
-        if self.smoothing_s < 0 or self.switch_margin < 0:
-            raise UserError("smoothing_s and switch_margin must not be negative.")
+        if self.faces_per_call < 1:
+            raise UserError("faces_per_call must be at least 1.")
+        if min(self.detect_every_s, self.smoothing_s, self.switch_margin) < 0:
+            raise UserError("detect_every_s, smoothing_s and switch_margin must not be negative.")
 
 
 class ExpressionRecognizer:
     """Finds faces, follows them and names their expressions.
 
-    model: an export of this project (.onnx or .tflite). detector: from `open_detector`, or None for the best at hand.
-    threads: CPU threads of the classifier. Raises UserError when the model cannot be used.
+    model: an export of this project (.onnx or .tflite), or a `Classifier` to share with other recognizers.
+    detector: from `open_detector`, or None for the best at hand. threads: CPU threads of the classifier.
+    Raises UserError when the model cannot be used.
     After each call `timings` holds the milliseconds of detect, track and classify, and `searched` whether that frame
     was searched for faces.
+
+    A recognizer belongs to one video and to one thread at a time, and so does a detector. A `Classifier` may be shared
+    by any number of recognizers in any threads.
     """
 
     def __init__(
         self,
-        model: str | Path = DEFAULT_MODEL,
+        model: str | Path | Classifier = DEFAULT_MODEL,
         detector: Detector | None = None,
         settings: Settings | None = None,
         threads: int = 1,
     ) -> None:
         try:
-            self._classifier = Classifier(model, threads)
+            self._classifier = model if isinstance(model, Classifier) else Classifier(model, threads)
         except ImportError as error:
             raise UserError(
                 f"{model} needs {error.name}, which is not installed. Use the .onnx export, or `pip install "
-                f"{'ai-edge-litert' if Path(model).suffix == '.tflite' else 'onnxruntime'}`."
+                f"{'ai-edge-litert' if str(model).endswith('.tflite') else 'onnxruntime'}`."
             ) from error
         self._detector = detector if detector is not None else open_detector()[0]
         self.settings = settings or Settings()
@@ -95,11 +92,11 @@ class ExpressionRecognizer:
         self._classified_s: dict[int, float] = {}  # when each face last went through the classifier
         self._frame_size: tuple[int, int] | None = None
         self._last_s = -np.inf  # time of the last frame
-        self._since_search = self.settings.detect_every  # frames
-        self._searches = 0
+        self._searched_s = -np.inf  # time of the last search
+        self._weak: list[Box] = []  # what may have been faces then
 
-    def recognize(self, frame: np.ndarray, time_s: float | None = None) -> list[Face]:
-        """The faces of a frame, in order of their ids.
+    def recognize(self, frame: np.ndarray, time_s: float | None = None) -> Result:
+        """The faces of a frame, and all boxes that may be one.
 
         frame: uint8 `(H, W, 3)` BGR. time_s: the frame's time in its video, rising from call to call; None for a
         picture of its own, whose faces are numbered anew and not smoothed.
@@ -113,12 +110,12 @@ class ExpressionRecognizer:
         height, width = frame.shape[:2]
         if self._frame_size is not None and self._frame_size != (width, height):
             self._tracker.resize(width / self._frame_size[0], height / self._frame_size[1])
-            self._since_search, self._searches = self.settings.detect_every, 0
+            self._searched_s = -np.inf
         self._frame_size = width, height
         self._follow(frame, time_s)
         shown = self._tracker.shown(time_s)
         due = shown
-        if self.searched and self.settings.detect_every > 1:
+        if self.searched and self.settings.detect_every_s > 0:
             # Searching is most of a frame's work: faces classified in the last frame wait for the next one.
             due = [track for track in shown if self._classified_s.get(track.id) != self._last_s]
         self._classify(frame, due, time_s)
@@ -126,7 +123,7 @@ class ExpressionRecognizer:
         alive = {track.id for track in self._tracker.tracks}
         self._smoothers = {key: value for key, value in self._smoothers.items() if key in alive}
         self._classified_s = {key: value for key, value in self._classified_s.items() if key in alive}
-        return self._faces(shown)
+        return Result(self._faces(shown), [track.box for track in self._tracker.tracks] + self._weak)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -134,50 +131,37 @@ class ExpressionRecognizer:
         yield
         self.timings[stage] += 1000 * (time.perf_counter() - start)
 
-    def _recognize_picture(self, frame: np.ndarray) -> list[Face]:
+    def _recognize_picture(self, frame: np.ndarray) -> Result:
         self.searched = True
         with self._timed("detect"):
-            detections = self._search(frame, 1.0)
+            detections, weak = find_faces(self._detector, frame)
         detections.sort(key=lambda detection: detection.box[0])
         tracks = [
             Track(number, np.array((x + side / 2, y + side / 2)), side, True, np.zeros(0))
             for number, (x, y, side, _) in enumerate((detection.box for detection in detections), start=1)
         ]
         self._classify(frame, tracks, 0.0, all_faces=True)
-        faces = self._faces(tracks)
+        boxes = [track.box for track in tracks] + [detection.box for detection in weak]
+        result = Result(self._faces(tracks), boxes)
         self.reset()
-        return faces
-
-    def _full_scale(self, frame: np.ndarray) -> float:
-        return min(1.0, self.settings.largest_search / max(frame.shape[:2]))
+        return result
 
     def _follow(self, frame: np.ndarray, time_s: float) -> None:
         with self._timed("track"):
-            small = _reduce(frame, min(1.0, _FLOW_SIDE / max(frame.shape[:2])))
+            small = reduce(frame, min(1.0, _FLOW_SIDE / max(frame.shape[:2])))
             scale = small.shape[1] / frame.shape[1]  # as rounded to whole pixels
             self._tracker.follow(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), scale, time_s)
-        self._since_search += 1
-        self.searched = self._since_search >= self.settings.detect_every or self._tracker.lost_sight
+        due_s = self._searched_s + self.settings.detect_every_s - 1e-3
+        self.searched = time_s >= due_s or self._tracker.lost_sight
         if not self.searched:
             return
         with self._timed("detect"):
-            reduced = self._searches % _FULL_EVERY != 0 and self.settings.detect_scale < 1
-            scale = self._full_scale(frame) * (self.settings.detect_scale if reduced else 1)
-            detections = self._search(frame, scale)
+            detections, weak = find_faces(self._detector, frame, thorough=False)
+            self._weak = [detection.box for detection in weak]
         with self._timed("track"):
-            self._tracker.update(detections, frame, self._detector.smallest_side / scale, time_s, reduced=reduced)
-        self._since_search, self._searches = 0, self._searches + 1
-
-    def _search(self, frame: np.ndarray, scale: float) -> list[Detection]:
-        """Detections in pixels of the frame, found in the frame reduced by `scale`."""
-        reduced = _reduce(frame, scale)
-        factor_x, factor_y = frame.shape[1] / reduced.shape[1], frame.shape[0] / reduced.shape[0]
-        found = []
-        for detection in self._detector.detect(reduced):
-            x, y, side, _ = detection.box
-            centre_x, centre_y, side = (x + side / 2) * factor_x, (y + side / 2) * factor_y, side * factor_x
-            found.append(Detection((centre_x - side / 2, centre_y - side / 2, side, side), detection.score))
-        return found
+            smallest = self._detector.smallest_side * max(1.0, max(frame.shape[:2]) / LARGEST_SEARCH)
+            self._tracker.update(detections, frame, smallest, time_s)
+        self._searched_s = time_s
 
     def _classify(self, frame: np.ndarray, tracks: list[Track], time_s: float, *, all_faces: bool = False) -> None:
         with self._timed("classify"):
@@ -206,11 +190,3 @@ class ExpressionRecognizer:
                     Face(track.id, track.box, smoother.expression, smoother.confidence, smoother.probabilities.copy())
                 )
         return sorted(faces, key=lambda face: face.id)
-
-
-def _reduce(frame: np.ndarray, scale: float) -> np.ndarray:
-    if scale >= 1:
-        return frame
-    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-    # At one half, linear interpolation is the mean of 2 x 2 pixels and several times faster than INTER_AREA.
-    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA)

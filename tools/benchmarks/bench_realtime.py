@@ -36,7 +36,7 @@ from src.recognition.following import assign, iou
 FER_PYTHON = Path("build/bench-fer/bin/python")
 SIZE = (640, 480)  # pixels
 SECTIONS = ("speed", "faces", "defaults", "lag", "memory")
-_FULL = Settings(detect_every=1)
+_FULL = Settings(detect_every_s=0)
 
 # Runs in fer's own environment. Its model is loaded and warmed up before the clock starts, as ours is.
 _FER_PROGRAM = """
@@ -67,7 +67,7 @@ print("RESULT" + json.dumps({"milliseconds": milliseconds, "found": found, "cpu"
 
 def _frames(video: Path) -> Iterator[tuple[np.ndarray, float]]:
     """Frames of a video as uint8 `(480, 640, 3)` BGR, and their times in seconds."""
-    source = VideoFile(video)
+    source = VideoFile(video, video.name)
     try:
         for frame in source:
             yield cv2.resize(frame.image, SIZE), frame.time_s
@@ -93,12 +93,12 @@ def _measure_ours(options: argparse.Namespace, settings: Settings, threads: int,
     stages: dict[str, list[float]] = {}
     last, cpu = time.perf_counter(), time.process_time()
     for image, time_s in _frames(options.video):
-        faces = recognizer.recognize(image, time_s)
+        faces = recognizer.recognize(image, time_s).faces
         timings = dict(recognizer.timings)
         if drawn:
             start = time.perf_counter()
             overlay.recent.add(time_s, faces)
-            overlay.annotate(image, faces)
+            overlay.draw(image.copy(), faces)
             timings["draw"] = 1000 * (time.perf_counter() - start)
         found += bool(faces)
         now = time.perf_counter()
@@ -282,7 +282,7 @@ def defaults(options: argparse.Namespace) -> None:
 
         def run(settings: Settings, images: list[np.ndarray] = images) -> list[list[Face]]:
             recognizer = _recognizer(options, settings)
-            return [recognizer.recognize(image, number / 30) for number, image in enumerate(images)]
+            return [recognizer.recognize(image, number / 30).faces for number, image in enumerate(images)]
 
         reference = run(_FULL)
         for settings in schedules:
@@ -300,7 +300,7 @@ def lag(options: argparse.Namespace) -> None:
     print(f"{'work per frame':>16}{'mean age ms':>13}{'worst':>8}{'allowed':>9}{'skipped':>9}")
     for work_ms in (0, 20, 50, 120):
         recognizer = _recognizer(options, Settings())
-        source = LiveSource(options.video)
+        source = LiveSource(options.video, options.video.name)
         ages, work = [], []
         for frame in source:
             start = time.monotonic()
@@ -327,10 +327,10 @@ def memory(options: argparse.Namespace) -> None:
     first = 0.0
     while time.monotonic() - start < 60 * options.minutes:
         image = images[number % len(images)]
-        found = recognizer.recognize(image, number / 30)
+        found = recognizer.recognize(image, number / 30).faces
         overlay.recent.add(number / 30, found)
         overlay.status.measure(recognizer.timings, time.perf_counter())
-        overlay.annotate(image, found)
+        overlay.draw(image.copy(), found)
         number += 1
         elapsed = time.monotonic() - start
         if elapsed >= shown:
