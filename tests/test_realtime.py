@@ -40,7 +40,7 @@ class KnownBoxes:
     """A detector for frames whose faces are known: gives the boxes it is told."""
 
     name = "known"
-    smallest_side = 1.0
+    smallest_side, largest_side, sure = 1.0, float("inf"), 0.0
 
     def __init__(self, boxes: list[Box]) -> None:
         self.boxes = boxes
@@ -245,7 +245,7 @@ def test_ids_survive_crossing(every: int) -> None:
             # The face behind is not found while it is half hidden.
             hidden = iou(boxes["first"], boxes["second"]) > 0.25
             visible = [boxes["first"]] if hidden else list(boxes.values())
-            tracker.update([Detection(box, 0.95) for box in visible], frame, 20, time_s, reduced=False)
+            tracker.update([Detection(box, 0.95) for box in visible], frame, 20, time_s)
         if number < 20 or number > len(frames) - 20:
             for name, box in boxes.items():
                 nearest = max(tracker.shown(time_s), key=lambda track: iou(track.box, box))

@@ -44,7 +44,7 @@ _RECONNECT = "try for S seconds to connect again to a camera or stream that stop
 _OUTPUT = "annotated video (.mp4, .mkv, .mov), with the sound of a file; or picture; for several sources a folder"
 _SUMMARY = "per person: timeline and shares of time as .png, or a table as .json; may be given twice"
 _DETECTOR = "auto: YuNet, fetched once (230 kB), or else Haar, which is built in"
-_DETECT_EVERY = "search for faces every S seconds, follow them between (default: 0.13; 0 is every frame)"
+_DETECT_EVERY = "search for faces every S seconds, follow them between (default: 0.1; 0 is every frame)"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ metadata format keeps associated files.
 import dataclasses
 import json
 import os
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Other exports of the same network, by their key in metrics; each where export.<key> is true.
 VARIANTS = {"int8": "model.int8.onnx", "multiview": "model.multiview.onnx"}
-RELEASED_MODEL = Path(__file__).resolve().parents[2] / "pretrained/model.onnx"
+_PACKAGE = Path(__file__).resolve().parents[1]  # the installed package holds the model, else the repository's root
+RELEASED_MODEL = (_PACKAGE if (_PACKAGE / "pretrained").is_dir() else _PACKAGE.parent) / "pretrained/model.onnx"
 METADATA_KEY = "facial_expression"
 METADATA_FILE = "facial_expression.json"
 
@@ -53,8 +55,8 @@ class ExportMetadata:
 class Classifier:
     """Faces in, probabilities out.
 
-    path: an `.onnx` or `.tflite` file exported by this project. threads: CPU threads of the runtime.
-    Raises UserError when the file is missing, unreadable, or not an export of this project.
+    path: an `.onnx` or `.tflite` file exported by this project. threads: CPU threads of the runtime. May be shared by
+    threads of the program. Raises UserError when the file is missing, unreadable, or not an export of this project.
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
@@ -104,19 +106,24 @@ class Classifier:
         return np.concatenate(batches)
 
 
+def open_onnx(path: Path, threads: int) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU; several threads may run it at once."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that wait for work in a loop take the core from the face detector and the decoder: measured with two
+    # threads on two cores, 127 frames/s with it and 156 without.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
 class _OnnxRuntime:
     def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads that wait for work in a loop take the core from the face detector and the decoder: measured with two
-        # threads on two cores, 127 frames/s with it and 156 without.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        self._session = open_onnx(path, threads)
         self._input = self._session.get_inputs()[0].name
 
     def metadata(self) -> str | None:
@@ -135,6 +142,7 @@ class _LiteRtRuntime:
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
         self._batch = -1
+        self._lock = threading.Lock()  # an interpreter holds the inputs and outputs of one call
 
     def metadata(self) -> str | None:
         if not zipfile.is_zipfile(self._path):
@@ -145,10 +153,11 @@ class _LiteRtRuntime:
             return archive.read(METADATA_FILE).decode("utf-8")
 
     def run(self, faces: np.ndarray) -> np.ndarray:
-        if len(faces) != self._batch:
-            self._interpreter.resize_tensor_input(self._input, faces.shape)
-            self._interpreter.allocate_tensors()
-            self._batch = len(faces)
-        self._interpreter.set_tensor(self._input, faces)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output).copy()
+        with self._lock:
+            if len(faces) != self._batch:
+                self._interpreter.resize_tensor_input(self._input, faces.shape)
+                self._interpreter.allocate_tensors()
+                self._batch = len(faces)
+            self._interpreter.set_tensor(self._input, faces)
+            self._interpreter.invoke()
+            return self._interpreter.get_tensor(self._output).copy()

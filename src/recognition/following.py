@@ -7,7 +7,6 @@ H. W. Kuhn, "The Hungarian Method", 1955). A face that is hidden for a moment, b
 crosses, is expected where its speed would have taken it.
 """
 
-import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -15,9 +14,9 @@ import cv2
 import numpy as np
 
 from src.recognition.crop_face import Box
-from src.recognition.detection import Detection
+from src.recognition.detection import Detection, shared_areas
 
-_GRID = 6  # points per side
+_GRID, _GRID_IN_CROWD, _FEW_FACES = 6, 4, 20  # points per side of a face; fewer with more than 20 faces
 _FEWEST_POINTS = 8
 _FLOW_WINDOW, _FLOW_LEVELS = (15, 15), 2
 _FLOW_ERROR = 1.0  # pixels of the reduced frame, forward and backward, for the better half of the points
@@ -27,13 +26,18 @@ _SURE = 0.8  # a new face is shown at once from this score on; below, when detec
 # A followed box is drawn to the detected ones with this time constant, sooner while there are few of them: detected
 # boxes scatter by 2 to 3 % of the side, enough to change a classifier's answer.
 _CORRECTION_S = 0.7
-# Boxes from a frame reduced to one half scatter by another 3 % around those from the full frame: they count less.
-_REDUCED_SHARE = 0.25
 _DRIFTED = 0.6  # IoU of a followed and a detected box below which the followed one counts no more
 _SPEED_S = 0.2  # time constant of the speed estimate
 _OVERLAP = 0.05  # IoU from which two faces hide each other
 _CUT_SIZE, _CUT_LEVELS = (32, 24), 22  # a mean difference of that many grey levels between thumbnails is a cut
+_COLOUR_BINS, _NUM_COLOURS = (4, 8, 8), 256  # of Lab
 _WORST_COST = 1.4  # of an assignment; in face sides of distance, roughly
+
+
+def ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of each of N boxes and each of M, float64 `(N, M)`; boxes `(., 4)`."""
+    shared = shared_areas(first, second)
+    return shared / (first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1) - shared)
 
 
 def iou(first: Box, second: Box) -> float:
@@ -178,77 +182,60 @@ class FaceTracker:
         """Shift in pixels of the frame and growth of each face, None where the flow cannot be trusted."""
         if not tracks:
             return []
-        grids = [self._grid(track, tracks) * scale for track in tracks]
-        bounds = np.cumsum([0] + [len(grid) for grid in grids])
-        start = np.concatenate(grids).astype(np.float32).reshape(-1, 1, 2)
-        if not len(start):
+        points, visible = _grids(tracks)  # (N, P, 2) pixels of the frame, (N, P)
+        if not visible.any():
             return [None] * len(tracks)
+        start = (points[visible] * scale).astype(np.float32).reshape(-1, 1, 2)
         assert self._grey is not None
+        empty = np.empty_like(start)
         end, found, _ = cv2.calcOpticalFlowPyrLK(
-            self._grey, grey, start, start.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
+            self._grey, grey, start, empty, winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
         )
         back, found_back, _ = cv2.calcOpticalFlowPyrLK(
-            grey, self._grey, end, start.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
+            grey, self._grey, end, empty.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
         )
-        error = np.linalg.norm(back - start, axis=2).ravel()
-        error[(found.ravel() == 0) | (found_back.ravel() == 0)] = np.inf
-        moves: list[tuple[np.ndarray, float] | None] = []
-        for low, high in itertools.pairwise(bounds):
-            good = np.flatnonzero(error[low:high] <= min(_FLOW_ERROR, _median(error[low:high]))) + low
-            if len(good) < _FEWEST_POINTS:
-                moves.append(None)
-                continue
-            before, after = start[good, 0].astype(np.float64), end[good, 0].astype(np.float64)
-            shift = np.median(after - before, axis=0) / scale
-            i, j = np.triu_indices(len(good), 1)
-            apart = np.linalg.norm(before[i] - before[j], axis=1)
-            ratio = np.linalg.norm(after[i] - after[j], axis=1) / np.maximum(apart, 1e-6)
-            growth = float(np.clip(np.median(ratio), 0.9, 1.1))
-            moves.append((shift, growth))
-        return moves
+        error = np.full(visible.shape, np.inf)
+        lost = (np.ravel(found) == 0) | (np.ravel(found_back) == 0)
+        error[visible] = np.where(lost, np.inf, np.linalg.norm(back - start, axis=2).ravel())
+        good = error <= np.minimum(_FLOW_ERROR, _medians(error))[:, None]
+        before, after = points * scale, np.zeros_like(points)
+        after[visible] = end[:, 0]
+        shift = _medians(np.where(good[:, None], (after - before).swapaxes(1, 2), np.inf)) / scale  # (N, 2)
+        # How far apart pairs of points are, after as a part of before.
+        i, j = np.triu_indices(points.shape[1], 1)
+        apart = np.linalg.norm(before[:, i] - before[:, j], axis=2)
+        ratio = np.linalg.norm(after[:, i] - after[:, j], axis=2) / np.maximum(apart, 1e-6)
+        growth = np.clip(_medians(np.where(good[:, i] & good[:, j], ratio, np.inf)), 0.9, 1.1)
+        trusted = good.sum(axis=1) >= _FEWEST_POINTS
+        return [(shift[n], float(growth[n])) if trusted[n] else None for n in range(len(tracks))]
 
-    @staticmethod
-    def _grid(track: Track, tracks: list[Track]) -> np.ndarray:
-        """Points inside a face and outside all others, float64 `(n, 2)`, pixels of the frame."""
-        steps = np.linspace(-0.32, 0.32, _GRID) * track.side
-        points = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2) + track.centre
-        for other in tracks:
-            if other is not track and iou(track.box, other.box) > _OVERLAP:
-                points = points[(np.abs(points - other.centre) > other.side / 2).any(axis=1)]
-        return points
-
-    def update(
-        self, detections: list[Detection], frame: np.ndarray, smallest_side: float, time_s: float, *, reduced: bool
-    ) -> None:
+    def update(self, detections: list[Detection], frame: np.ndarray, smallest_side: float, time_s: float) -> None:
         """Correct the faces by what was detected in the frame, add new ones, note the missing ones.
 
         frame: uint8 `(H, W, 3)` BGR. smallest_side: pixels; a smaller face may stay undetected without being missed.
-        reduced: the detections come from a reduced frame and are less exact.
         """
-        colours = [_colours(frame, detection.box) for detection in detections]
-        costs = np.zeros((len(self.tracks), len(detections)))
-        for row, track in enumerate(self.tracks):
-            for column, detection in enumerate(detections):
-                costs[row, column] = self._cost(track, detection.box, colours[column], time_s)
+        found = _array([detection.box for detection in detections])
+        colours = np.array([_colours(frame, detection.box) for detection in detections]).reshape(-1, _NUM_COLOURS)
+        costs = self._costs(found, colours, time_s)
         matched: dict[int, int] = {row: column for row, column in assign(costs) if costs[row, column] < _WORST_COST}
         taken = set(matched.values())
+        alone = (ious(found, found) > _OVERLAP).sum(axis=1) <= 1
+        near = (ious(boxes := _array([track.box for track in self.tracks]), boxes) > _OVERLAP).sum(axis=1) > 1
         kept = []
         for row, track in enumerate(self.tracks):
             if row in matched:
-                detection = detections[matched[row]]
-                alone = all(iou(detection.box, other.box) <= _OVERLAP for other in detections if other is not detection)
-                self._correct(track, detection, colours[matched[row]] if alone else None, time_s, reduced)
+                column = matched[row]
+                self._correct(track, detections[column], colours[column] if alone[column] else None, time_s)
             elif not track.confirmed:
                 continue
             elif track.missing_since_s is None and track.side >= smallest_side:
                 track.missing_since_s = time_s
-                track.hidden_by_other = any(
-                    other is not track and iou(track.box, other.box) > _OVERLAP for other in self.tracks
-                )
+                track.hidden_by_other = bool(near[row])
             kept.append(track)
         self.tracks = kept
+        known = ious(found, _array([track.box for track in kept if track.shown(time_s)])).max(axis=1, initial=0) > 0.6
         for column, detection in enumerate(detections):
-            if column in taken or any(iou(detection.box, track.box) > 0.6 for track in kept if track.shown(time_s)):
+            if column in taken or known[column]:
                 continue
             x, y, side, _ = detection.box
             centre = np.array((x + side / 2, y + side / 2))
@@ -256,23 +243,27 @@ class FaceTracker:
             self.tracks.append(new)
             self._next_id += 1
 
-    @staticmethod
-    def _cost(track: Track, box: Box, colours: np.ndarray, time_s: float) -> float:
-        """What it costs to say that a detection is this face; infinite costs would upset the assignment."""
-        distance = float(np.hypot(*(track.centre - (box[0] + box[2] / 2, box[1] + box[3] / 2))))
-        side = (track.side + box[2]) / 2
-        missing_s = 0.0 if track.missing_since_s is None else time_s - track.missing_since_s
-        reach = 0.7 + 1.5 * missing_s  # the longer unseen, the farther it may have gone
-        cost = distance / (side * reach) * 0.7 + abs(math.log(track.side / box[2]))
+    def _costs(self, found: np.ndarray, colours: np.ndarray, time_s: float) -> np.ndarray:
+        """What it costs to say that a detection is this face, float64 `(N, M)`; infinite costs would upset `assign`.
+
+        found: boxes of the M detections, `(M, 4)`. colours: theirs, `(M, 256)`.
+        """
+        if not self.tracks:
+            return np.zeros((0, len(found)))
+        centres = np.array([track.centre for track in self.tracks])
+        sides = np.array([[track.side] for track in self.tracks])
+        missing_s = [0.0 if track.missing_since_s is None else time_s - track.missing_since_s for track in self.tracks]
+        reach = 0.7 + 1.5 * np.array(missing_s)[:, None]  # the longer unseen, the farther it may have gone
+        distance = np.linalg.norm(centres[:, None] - (found[:, :2] + found[:, 2:] / 2), axis=2)
+        costs = distance / ((sides + found[:, 2]) / 2 * reach) * 0.7 + np.abs(np.log(sides / found[:, 2]))
         # Bhattacharyya distance of the colours, 0 equal .. 1 disjoint; decides between faces that cross.
-        return min(10.0, cost + 0.6 * math.sqrt(max(0.0, 1 - float(np.dot(track.colours, colours)))))
+        alike = np.array([track.colours for track in self.tracks]) @ colours.T
+        return np.minimum(10.0, costs + 0.6 * np.sqrt(np.maximum(0.0, 1 - alike)))
 
     @staticmethod
-    def _correct(track: Track, detection: Detection, colours: np.ndarray | None, time_s: float, reduced: bool) -> None:
+    def _correct(track: Track, detection: Detection, colours: np.ndarray | None, time_s: float) -> None:
         x, y, side, _ = detection.box
         weight = max(1 / (track.hits + 1), 1 - math.exp(-max(0.0, time_s - track.detected_s) / _CORRECTION_S))
-        if reduced:
-            weight *= _REDUCED_SHARE
         if track.missing_since_s is not None or not track.followed or iou(track.box, detection.box) < _DRIFTED:
             weight, track.hits = 1.0, 0
         track.hits += 1
@@ -285,9 +276,32 @@ class FaceTracker:
             track.colours = np.sqrt(mixed / mixed.sum())
 
 
-def _median(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else 0.0
+def _array(boxes: list[Box]) -> np.ndarray:
+    return np.array(boxes, np.float64).reshape(-1, 4)
+
+
+def _grids(tracks: list[Track]) -> tuple[np.ndarray, np.ndarray]:
+    """Points inside each face, float64 `(N, P, 2)` in pixels of the frame, and whether no other face covers them."""
+    steps = np.linspace(-0.32, 0.32, _GRID if len(tracks) <= _FEW_FACES else _GRID_IN_CROWD)
+    grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)  # (P, 2)
+    centres = np.array([track.centre for track in tracks])
+    sides = np.array([track.side for track in tracks])
+    points = centres[:, None] + grid * sides[:, None, None]
+    visible = np.ones(points.shape[:2], bool)
+    boxes = np.concatenate([centres - sides[:, None] / 2, sides[:, None], sides[:, None]], axis=1)
+    for row, other in zip(*np.nonzero(ious(boxes, boxes) > _OVERLAP), strict=True):
+        if row != other:
+            visible[row] &= (np.abs(points[row] - centres[other]) > sides[other] / 2).any(axis=1)
+    return points, visible
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """Along the last axis, of the finite values; 0 where there are none."""
+    ordered, count = np.sort(values, axis=-1), np.isfinite(values).sum(axis=-1, keepdims=True)
+    low = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=-1)
+    high = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[-1] - 1), axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, (low + high) / 2, 0.0)[..., 0]
 
 
 def _colours(frame: np.ndarray, box: Box) -> np.ndarray:
@@ -298,7 +312,9 @@ def _colours(frame: np.ndarray, box: Box) -> np.ndarray:
     step = max(1, int(box[2]) // 24)
     patch = frame[top:bottom:step, left:right:step]
     if patch.size == 0:
-        return np.full(256, 1 / 16)
+        return np.full(_NUM_COLOURS, _NUM_COLOURS**-0.5)
     lab = cv2.cvtColor(np.ascontiguousarray(patch), cv2.COLOR_BGR2LAB)
-    histogram = cv2.calcHist([lab], [0, 1, 2], None, [4, 8, 8], [0, 256, 96, 160, 96, 160]).ravel().astype(np.float64)
+    histogram = (
+        cv2.calcHist([lab], [0, 1, 2], None, list(_COLOUR_BINS), [0, 256, 96, 160, 96, 160]).ravel().astype(np.float64)
+    )
     return np.sqrt(histogram / max(1.0, histogram.sum()))

@@ -14,14 +14,13 @@ import numpy as np
 
 from src.errors import UserError
 from src.recognition.classifier import RELEASED_MODEL, Classifier
-from src.recognition.crop_face import crop_face
-from src.recognition.detection import Detection, Detector, open_detector
+from src.recognition.crop_face import Box, crop_face
+from src.recognition.detection import LARGEST_SEARCH, Detector, find_faces, open_detector, reduce
 from src.recognition.faces import Face, Result
 from src.recognition.following import FaceTracker, Track
 from src.recognition.smoothing import ExpressionSmoother
 
 DEFAULT_MODEL = RELEASED_MODEL
-LARGEST_SEARCH = 1280  # longest side of a searched frame, pixels
 _FLOW_SIDE = 400  # longest side of the frame in which faces are followed, pixels
 
 
@@ -34,7 +33,7 @@ class Settings:
     faces_per_call: most faces classified in one frame; with more in view they take turns.
     """
 
-    detect_every_s: float = 0.13
+    detect_every_s: float = 0.1
     smoothing_s: float = 0.6
     switch_margin: float = 0.1
     uncertain_below: float | None = None
@@ -94,6 +93,7 @@ class ExpressionRecognizer:
         self._frame_size: tuple[int, int] | None = None
         self._last_s = -np.inf  # time of the last frame
         self._searched_s = -np.inf  # time of the last search
+        self._weak: list[Box] = []  # what may have been faces then
 
     def recognize(self, frame: np.ndarray, time_s: float | None = None) -> Result:
         """The faces of a frame, and all boxes that may be one.
@@ -123,7 +123,7 @@ class ExpressionRecognizer:
         alive = {track.id for track in self._tracker.tracks}
         self._smoothers = {key: value for key, value in self._smoothers.items() if key in alive}
         self._classified_s = {key: value for key, value in self._classified_s.items() if key in alive}
-        return Result(self._faces(shown), [track.box for track in self._tracker.tracks])
+        return Result(self._faces(shown), [track.box for track in self._tracker.tracks] + self._weak)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -134,20 +134,21 @@ class ExpressionRecognizer:
     def _recognize_picture(self, frame: np.ndarray) -> Result:
         self.searched = True
         with self._timed("detect"):
-            detections = self._search(frame)
+            detections, weak = find_faces(self._detector, frame)
         detections.sort(key=lambda detection: detection.box[0])
         tracks = [
             Track(number, np.array((x + side / 2, y + side / 2)), side, True, np.zeros(0))
             for number, (x, y, side, _) in enumerate((detection.box for detection in detections), start=1)
         ]
         self._classify(frame, tracks, 0.0, all_faces=True)
-        result = Result(self._faces(tracks), [track.box for track in tracks])
+        boxes = [track.box for track in tracks] + [detection.box for detection in weak]
+        result = Result(self._faces(tracks), boxes)
         self.reset()
         return result
 
     def _follow(self, frame: np.ndarray, time_s: float) -> None:
         with self._timed("track"):
-            small = _reduce(frame, min(1.0, _FLOW_SIDE / max(frame.shape[:2])))
+            small = reduce(frame, min(1.0, _FLOW_SIDE / max(frame.shape[:2])))
             scale = small.shape[1] / frame.shape[1]  # as rounded to whole pixels
             self._tracker.follow(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), scale, time_s)
         due_s = self._searched_s + self.settings.detect_every_s - 1e-3
@@ -155,23 +156,12 @@ class ExpressionRecognizer:
         if not self.searched:
             return
         with self._timed("detect"):
-            detections = self._search(frame)
+            detections, weak = find_faces(self._detector, frame, thorough=False)
+            self._weak = [detection.box for detection in weak]
         with self._timed("track"):
             smallest = self._detector.smallest_side * max(1.0, max(frame.shape[:2]) / LARGEST_SEARCH)
-            self._tracker.update(detections, frame, smallest, time_s, reduced=False)
+            self._tracker.update(detections, frame, smallest, time_s)
         self._searched_s = time_s
-
-    def _search(self, frame: np.ndarray) -> list[Detection]:
-        """Detections in pixels of the frame, found in the frame reduced to `LARGEST_SEARCH`."""
-        scale = min(1.0, LARGEST_SEARCH / max(frame.shape[:2]))
-        reduced = _reduce(frame, scale)
-        factor_x, factor_y = frame.shape[1] / reduced.shape[1], frame.shape[0] / reduced.shape[0]
-        found = []
-        for detection in self._detector.detect(reduced):
-            x, y, side, _ = detection.box
-            centre_x, centre_y, side = (x + side / 2) * factor_x, (y + side / 2) * factor_y, side * factor_x
-            found.append(Detection((centre_x - side / 2, centre_y - side / 2, side, side), detection.score))
-        return found
 
     def _classify(self, frame: np.ndarray, tracks: list[Track], time_s: float, *, all_faces: bool = False) -> None:
         with self._timed("classify"):
@@ -200,11 +190,3 @@ class ExpressionRecognizer:
                     Face(track.id, track.box, smoother.expression, smoother.confidence, smoother.probabilities.copy())
                 )
         return sorted(faces, key=lambda face: face.id)
-
-
-def _reduce(frame: np.ndarray, scale: float) -> np.ndarray:
-    if scale >= 1:
-        return frame
-    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-    # At one half, linear interpolation is the mean of 2 x 2 pixels and several times faster than INTER_AREA.
-    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA)

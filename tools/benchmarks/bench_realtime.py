@@ -36,7 +36,7 @@ from src.recognition.following import assign, iou
 FER_PYTHON = Path("build/bench-fer/bin/python")
 SIZE = (640, 480)  # pixels
 SECTIONS = ("speed", "faces", "defaults", "lag", "memory")
-_FULL = Settings(detect_every=1)
+_FULL = Settings(detect_every_s=0)
 
 # Runs in fer's own environment. Its model is loaded and warmed up before the clock starts, as ours is.
 _FER_PROGRAM = """
