@@ -38,6 +38,14 @@ Exit codes: 0 done (what could not be read among several sources is named), 1 so
 2 wrong options, 129 closed terminal, 130 Ctrl-C, 143 told to end; what was written by then is complete.
 """
 
+_SOURCE = """camera index or device, or any number of videos, pictures, folders, URLs, pipes; - is standard input
+(default: 0, the first camera)"""
+_RECONNECT = "try for S seconds to connect again to a camera or stream that stopped (default: 30; 0 is not at all)"
+_OUTPUT = "annotated video (.mp4, .mkv, .mov), with the sound of a file; or picture; for several sources a folder"
+_SUMMARY = "per person: timeline and shares of time as .png, or a table as .json; may be given twice"
+_DETECTOR = "auto: YuNet, fetched once (230 kB), or else Haar, which is built in"
+_DETECT_EVERY = "search for faces every S seconds, follow them between (default: 0.1; 0 is every frame)"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -48,71 +56,30 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = parser.add_argument_group("what to look at")
-    what.add_argument(
-        "--source",
-        nargs="+",
-        default=["0"],
-        metavar="WHAT",
-        help="camera index or device, or any number of videos, pictures, folders, URLs, pipes; - is standard input "
-        "(default: 0, the first camera)",
-    )
-    what.add_argument("--model", type=Path, metavar="FILE", help="an export of this project (default: pretrained/)")
-    what.add_argument(
-        "--as-camera", action="store_true", help="play a video file like a camera: in real time, again and again"
-    )
-    what.add_argument("--seconds", type=_positive, metavar="N", help="stop after N seconds of each source")
-    what.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for pictures of W x H pixels")
-    what.add_argument("--rate", type=_positive, metavar="N", help="ask the camera for N frames/s")
-    what.add_argument("--pixel-format", type=_four_letters, metavar="CODE", help="such as MJPG or YUYV")
-    what.add_argument(
-        "--reconnect",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="try for S seconds to connect again to a camera or stream that stopped (default: 30; 0 is not at all)",
-    )
-    write = parser.add_argument_group("what to write")
-    write.add_argument("--headless", action="store_true", help="no window: all frames of a file, as fast as possible")
-    write.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="annotated video (.mp4, .mkv, .mov), with the sound of a file; or picture; for several sources a folder",
-    )
-    write.add_argument("--csv", type=Path, metavar="FILE", help="a row per face and frame")
-    write.add_argument("--json", type=Path, metavar="FILE", help="the same as JSON lines, the first one about the run")
-    write.add_argument(
-        "--summary",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="expressions per person: timeline and shares of time as .png, or a table as .json; may be given twice",
-    )
-    write.add_argument(
-        "--save-to", type=Path, default=Path(), metavar="DIR", help="where the keys s and r save (default: here)"
-    )
-    write.add_argument("--blur", action="store_true", help="make every face found unrecognizable in all that is shown")
-    how = parser.add_argument_group("how to recognize")
-    how.add_argument(
-        "--detector",
-        choices=("auto", "yunet", "haar"),
-        default="auto",
-        help="auto: YuNet, fetched once (230 kB), or else Haar, which is built in",
-    )
-    how.add_argument("--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one")
-    how.add_argument(
-        "--detect-every",
-        type=float,
-        metavar="S",
-        help="search for faces every S seconds, follow them between (default: 0.1; 0 is every frame)",
-    )
-    how.add_argument(
-        "--smoothing", type=float, metavar="S", help="time constant of the smoothing, seconds (default: 0.6; 0 is off)"
-    )
-    how.add_argument("--uncertain-below", type=float, metavar="P", help="say uncertain below P (default: the model's)")
-    how.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each step (default: 1)")
+    add = parser.add_argument_group("what to look at").add_argument
+    add("--source", nargs="+", default=["0"], metavar="WHAT", help=_SOURCE)
+    add("--model", type=Path, metavar="FILE", help="an export of this project (default: pretrained/)")
+    add("--as-camera", action="store_true", help="play a video file like a camera: in real time, again and again")
+    add("--seconds", type=_positive, metavar="N", help="stop after N seconds of each source")
+    add("--size", type=_size, metavar="WxH", help="ask the camera for pictures of W x H pixels")
+    add("--rate", type=_positive, metavar="N", help="ask the camera for N frames/s")
+    add("--pixel-format", type=_four_letters, metavar="CODE", help="such as MJPG or YUYV")
+    add("--reconnect", type=float, default=30.0, metavar="S", help=_RECONNECT)
+    add = parser.add_argument_group("what to write").add_argument
+    add("--headless", action="store_true", help="no window: all frames of a file, as fast as possible")
+    add("--output", type=Path, metavar="FILE", help=_OUTPUT)
+    add("--csv", type=Path, metavar="FILE", help="a row per face and frame")
+    add("--json", type=Path, metavar="FILE", help="the same as JSON lines, the first one about the run")
+    add("--summary", type=Path, action="append", default=[], metavar="FILE", help=_SUMMARY)
+    add("--save-to", type=Path, default=Path(), metavar="DIR", help="where the keys s and r save (default: here)")
+    add("--blur", action="store_true", help="make every face found unrecognizable in all that is shown and saved")
+    add = parser.add_argument_group("how to recognize").add_argument
+    add("--detector", choices=("auto", "yunet", "haar"), default="auto", help=_DETECTOR)
+    add("--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one")
+    add("--detect-every", type=float, metavar="S", help=_DETECT_EVERY)
+    add("--smoothing", type=float, metavar="S", help="time constant of the smoothing (default: 0.6; 0 is off)")
+    add("--uncertain-below", type=float, metavar="P", help="say uncertain below P (default: the model's)")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads of each step (default: 1)")
     return parser
 
 

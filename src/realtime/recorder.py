@@ -110,15 +110,9 @@ class VideoRecorder:
 
     def _open(self, height: int, width: int) -> None:
         matroska = self.path.suffix.lower() == ".mkv"
-        options = {"cluster_time_limit": "1000"} if matroska else {"movflags": "hybrid_fragmented"}
-        self._container = av.open(
-            self._disk,
-            "w",
-            format="matroska" if matroska else "mp4",
-            container_options={**options, "frag_duration": "1000000", "flush_packets": "1"}
-            if not matroska
-            else options,
-        )
+        options = {"movflags": "hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
+        options = {"cluster_time_limit": "1000"} if matroska else options
+        self._container = av.open(self._disk, "w", format="matroska" if matroska else "mp4", container_options=options)
         self._size = (width + width % 2, height + height % 2)  # the codec wants even sides
         codec = next(name for name in ("libx264", "libopenh264", "mpeg4") if name in av.codecs_available)
         # Without B frames a fragment ends where it is cut, and time stamps start at zero.

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,19 +134,19 @@ class Feed:
             if not self.wait(self._silence_s):
                 raise TimeoutError
             with self._news:
-                frame = self._ready.popleft() if self._ready else None
+                if not self._ready:
+                    return
+                frame = self._ready.popleft()
                 self._news.notify_all()
-            if frame is not None:
-                yield frame
-            else:
-                return
+            yield frame
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Whether the thread has ended. One that waits for a dead camera cannot be stopped before the program."""
         with self._news:
             self.closing.set()
             self._news.notify_all()
-        # A thread that waits for a dead camera cannot be stopped; it ends with the program.
         self._thread.join(1.0)
+        return not self._thread.is_alive()
 
 
 def is_camera(text: str) -> bool:
@@ -264,8 +265,8 @@ class VideoFile(Source):
             ) from error
 
     def close(self) -> None:
-        if self._feed is not None:
-            self._feed.close()
+        if self._feed is None or self._feed.close():
+            self._container.close()
 
 
 class _Pipe:
@@ -397,55 +398,46 @@ class LiveSource(Source):
         if self._is_camera:
             yield from self._camera_images()
         elif isinstance(self._target, Path):
-            yield from self._played_images(self._target)
+            while True:  # played again and again
+                with contextlib.closing(VideoFile(self._target, self.name)) as video:
+                    self.rate, begin_s = video.rate, time.monotonic()
+                    for frame in video.frames():
+                        time.sleep(max(0.0, begin_s + frame.time_s - time.monotonic()))
+                        yield frame.image
+                time.sleep(1 / (video.rate or _USUAL_RATE))
         else:
-            container, self._container = self._container, None
-            container = container or _open_container(self._target, self.name, (_OPENING_S, _SILENCE_S))
-            rate = container.streams.video[0].average_rate
-            self.rate = float(rate) if rate else None
-            try:
-                for image, _ in _decode(container, [0]):
-                    yield image
-            finally:
-                container.close()
-
-    def _played_images(self, path: Path) -> Iterator[np.ndarray]:
-        while True:
-            video = VideoFile(path, self.name)
-            self.rate = video.rate
-            begin_s = time.monotonic()
-            for frame in video.frames():
-                time.sleep(max(0.0, begin_s + frame.time_s - time.monotonic()))
-                yield frame.image
-            time.sleep(1 / (video.rate or _USUAL_RATE))
+            container = self._container or _open_container(self._target, self.name, (_OPENING_S, _SILENCE_S))
+            self._container = None
+            with container:
+                self.rate = float(container.streams.video[0].average_rate or 0) or None
+                yield from (image for image, _ in _decode(container, [0]))
 
     def _camera_images(self) -> Iterator[np.ndarray]:
-        target, wanted = self._target, self._wanted
-        if not isinstance(target, int) and not (Path(target).exists() and stat.S_ISCHR(Path(target).stat().st_mode)):
+        target, wanted, told = self._target, self._wanted, False
+        if isinstance(target, str) and not (Path(target).exists() and stat.S_ISCHR(Path(target).stat().st_mode)):
             return
         capture = cv2.VideoCapture(target)
+        width, height = wanted.size or (None, None)
+        code = cv2.VideoWriter.fourcc(*wanted.pixel_format) if wanted.pixel_format else None
+        # The pixel format first: it decides which sizes and rates there are.
+        settings = {
+            cv2.CAP_PROP_BUFFERSIZE: 1,
+            cv2.CAP_PROP_FOURCC: code,
+            cv2.CAP_PROP_FRAME_WIDTH: width,
+            cv2.CAP_PROP_FRAME_HEIGHT: height,
+            cv2.CAP_PROP_FPS: wanted.rate,
+        }
         try:
-            # The pixel format first: it decides which sizes and rates there are.
-            code = cv2.VideoWriter.fourcc(*wanted.pixel_format) if wanted.pixel_format else None
-            width, height = wanted.size or (None, None)
-            for key, value in (
-                (cv2.CAP_PROP_BUFFERSIZE, 1),
-                (cv2.CAP_PROP_FOURCC, code),
-                (cv2.CAP_PROP_FRAME_WIDTH, width),
-                (cv2.CAP_PROP_FRAME_HEIGHT, height),
-                (cv2.CAP_PROP_FPS, wanted.rate),
-            ):
+            for key, value in settings.items():
                 if value is not None:
                     capture.set(key, value)
             rate = capture.get(cv2.CAP_PROP_FPS)
             self.rate = rate if 1 <= rate <= 1000 else None
-            first = True
             while (read := capture.read())[0]:
-                image = read[1] if read[1].ndim == 3 else cv2.cvtColor(read[1], cv2.COLOR_GRAY2BGR)
-                if first and wanted != CameraFormat():
-                    say(f"{self.name} sends {image.shape[1]} x {image.shape[0]} at {rate:g} frames/s")
-                first = False
-                yield image
+                if not told and wanted != CameraFormat():
+                    say(f"{self.name} sends {read[1].shape[1]} x {read[1].shape[0]} at {rate:g} frames/s")
+                told = True
+                yield read[1] if read[1].ndim == 3 else cv2.cvtColor(read[1], cv2.COLOR_GRAY2BGR)
         finally:
             capture.release()
 
@@ -521,31 +513,33 @@ class Playlist:
         if text.startswith("file:"):
             text = url2pathname(urlsplit(text).path)
         name, path = hide_password(text), Path(text)
-        reconnect_s, wanted = self._reconnect_s, self._wanted
         if is_camera(text):
-            target, name = (int(text), f"camera {text}") if text.isdecimal() else (text, text)
             self._live = True
-            self.entries.append(Entry(name, None, False, lambda: LiveSource(target, name, wanted, reconnect_s)))
+            name = f"camera {text}" if text.isdecimal() else text
+            target = int(text) if text.isdecimal() else text
+            self._add_entry(name, partial(LiveSource, target, name, self._wanted, self._reconnect_s))
         elif "://" in text:
-            self.entries.append(Entry(name, None, False, lambda: _open_url(text, name, reconnect_s)))
+            self._add_entry(name, partial(_open_url, text, name, self._reconnect_s))
         elif text == "-":
-            self.entries.append(Entry("-", None, False, lambda: VideoFile(_Pipe(None), "standard input")))
-        elif not path.exists():
-            raise UserError(f"{name} does not exist. Name a camera index, a video, a picture, a folder or a URL.")
+            self._add_entry("standard input", lambda: VideoFile(_Pipe(None), "standard input"))
+        elif path.is_fifo():
+            self._add_entry(path.name, lambda: VideoFile(_Pipe(path), path.name))
         elif path.is_dir():
             self._add_folder(path)
-        elif path.is_fifo():
-            self.entries.append(Entry(path.name, None, False, lambda: VideoFile(_Pipe(path), path.name)))
-        else:
+        elif path.exists():
             self._add_file(path, path.name)
+        else:
+            raise UserError(f"{name} does not exist. Name a camera index, a video, a picture, a folder or a URL.")
+
+    def _add_entry(self, name: str, opener: Callable[[], Source]) -> None:
+        self.entries.append(Entry(name, None, False, opener))
 
     def _add_file(self, path: Path, name: str) -> None:
-        suffix = path.suffix.lower()
+        suffix, number = path.suffix.lower(), len(self.entries)
         picture = suffix in (*PICTURES, *HEIC) or (suffix not in VIDEOS and cv2.haveImageReader(str(path)))
         if self._as_camera and picture:
             raise UserError(f"{name} is not a video: only a video can be played as a camera.")
-        number = len(self.entries)
-        if any(entry.name == name for entry in self.entries[-1000:]):  # of another folder, or named twice
+        if any(entry.name == name for entry in self.entries):  # of another folder, or named twice
             name = path.as_posix() if name != path.as_posix() else f"{name} ({number + 1})"
 
         def open_file() -> Source:
@@ -597,13 +591,10 @@ class Playlist:
                         yield source, frame
                 finally:
                     source.close()
-            except UserError as error:
+            except (UserError, MemoryError) as error:
                 if self.single:
                     raise
-                self.skipped.append(str(error))
-                say(f"warning: left out: {error}")
-            except MemoryError:
-                self.skipped.append(f"{entry.name} is too large for this machine's memory.")
+                self.skipped.append(str(error) or f"{entry.name} is too large for this machine's memory.")
                 say(f"warning: left out: {self.skipped[-1]}")
         if not good:
             raise UserError(f"None of the {len(self.entries)} sources can be read; the first: {self.skipped[0]}")

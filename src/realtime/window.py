@@ -80,11 +80,12 @@ class LiveWindow:
                     self._begin(source)
                 if source.live and self._paused:  # its frames are not looked at
                     self._wait_while_paused()
-                elif not source.live and source.continuous:
+                    if self._quit:
+                        break
+                    continue
+                if not source.live and source.continuous:
                     self._wait_until_due(frame.time_s)
-                    self._show(source, frame)
-                else:
-                    self._show(source, frame)
+                self._show(source, frame)
                 if self._quit:
                     break
         finally:
@@ -198,9 +199,8 @@ class LiveWindow:
             if self._recording is None:
                 self._start_recording()
             else:
-                path = self._recording.path
+                self._say(f"saved {self._recording.path.name}")
                 self._stop_recording()
-                self._say(f"saved {path.name}")
         elif (name := _SWITCHES.get(chr(key))) is not None:
             setattr(view, name, not getattr(view, name))
             self._scene = self._session.scene()  # also while paused

@@ -75,7 +75,7 @@ class YuNetDetector:
     smallest_side = 24.0  # measured: 41 of 60 faces found at 24 px, 54 at 40 px, 58 at 80 px
     largest_side = 640.0  # and 58 of 60 at 480 px, 47 of 53 at 640 px
     sure = 0.6
-    _WEAKEST, _NMS_IOU, _MOST, _STRIDES = 0.35, 0.3, 400, (8, 16, 32)
+    _WEAKEST, _NMS_IOU, _STRIDES = 0.35, 0.3, (8, 16, 32)
     # Side = scale * sqrt(width * height); the centre moves up by `lift` of that root.
     _SCALE, _LIFT = 1.174, 0.064
 
@@ -112,7 +112,7 @@ class YuNetDetector:
             boxes.append(np.concatenate([centres - sides / 2, sides], axis=1))
             scores.append(score[found])
         rows, score = np.concatenate(boxes).astype(float), np.concatenate(scores).astype(float)
-        kept = cv2.dnn.NMSBoxes(rows.tolist(), score.tolist(), self._WEAKEST, self._NMS_IOU, top_k=self._MOST)
+        kept = cv2.dnn.NMSBoxes(rows.tolist(), score.tolist(), self._WEAKEST, self._NMS_IOU)
         detections = []
         for index in kept:
             x, y, w, h = rows[index]
