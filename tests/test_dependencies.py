@@ -35,6 +35,7 @@ MODULES = {
     "onnx": "onnx",
     "tf2onnx": "tf2onnx",
     "onnxruntime": "onnxruntime",
+    "av": "av",
     "ai-edge-litert": "ai_edge_litert.interpreter",
     "kagglehub": "kagglehub",
     "pydrive2": "pydrive2.fs",

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from src.datasets.archives import open_tree
 from src.datasets.photos import PhotoFolder
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
