@@ -99,7 +99,7 @@ def test_a_phone_photo_turned_in_all_eight_ways(look: Look, photo: np.ndarray, t
         columns, lines = (4000, 3000) if row["source"] == "6.jpg" else (1000, 750)
         x, y, width, height = _box(row)
         drawn = (x * 440 / columns, y * 260 / lines, width * 440 / columns, height * 260 / lines)
-        assert max(iou(drawn, wanted) for wanted in FACES) > 0.6, row
+        assert max(iou(drawn, wanted) for wanted in FACES) > 0.5, row
 
 
 def test_a_photo_of_48_megapixels(look: Look, photo: np.ndarray, tmp_path: Path) -> None:

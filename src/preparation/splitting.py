@@ -49,8 +49,8 @@ def assign_splits(labels: pd.DataFrame, protocol: str, seed: int) -> np.ndarray:
     unknown = sorted(set(labels["usage"]) - set(_USAGES) - {""})
     if unknown:
         raise UserError(
-            f"Faces have the usages {unknown}; the official split accepts {sorted(_USAGES)}, or none where photos are to "
-            "be drawn. Use data with its original usage, or set split.protocol=random."
+            f"Faces have the usages {unknown}; the official split accepts {sorted(_USAGES)}, or none where photos are "
+            "to be drawn. Use data with its original usage, or set split.protocol=random."
         )
     split = labels["usage"].map(_USAGES)
     drawn = (labels["usage"] == "").to_numpy()
