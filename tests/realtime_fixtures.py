@@ -151,7 +151,8 @@ def count_frames(path: Path) -> int:
     """Frames that play; the last one of a file that was cut off may not."""
     from src.realtime.sources import VideoFile
 
-    return sum(1 for _ in VideoFile(path, path.name).frames())
+    with contextlib.closing(VideoFile(path, path.name)) as video:
+        return sum(1 for _ in video.frames())
 
 
 @dataclass

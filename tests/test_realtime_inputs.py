@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.realtime.sources import CameraFormat, LiveSource, Playlist, hide_password
+from src.realtime.playlist import Playlist
+from src.realtime.sources import CameraFormat, LiveSource, hide_password
 from src.recognition.following import iou
 from tests.realtime_fixtures import (
     Ended,
@@ -60,8 +61,8 @@ def photo() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clip() -> list[tuple[np.ndarray, Box]]:
-    """36 frames of a drawn face and its boxes."""
-    frames = draw_clip(np.random.default_rng(5), seconds=1.44, size=(320, 240), num_faces=1)
+    """24 frames of a drawn face and its boxes."""
+    frames = draw_clip(np.random.default_rng(5), seconds=0.96, size=(320, 240), num_faces=1)
     return [(frame, faces[0].face_box) for frame, faces in frames]
 
 
@@ -163,8 +164,8 @@ def test_a_scan_with_forty_faces(look: Look, tmp_path: Path) -> None:
 
 # --- videos -----------------------------------------------------------------------------------------------------------
 
-_STEADY = [number / 25 for number in range(36)]
-_VARIABLE = list(np.cumsum([0, *np.random.default_rng(2).choice([0.033, 0.05, 0.1, 0.4], 35)]))
+_STEADY = [number / 25 for number in range(24)]
+_VARIABLE = list(np.cumsum([0, *np.random.default_rng(2).choice([0.033, 0.05, 0.1, 0.4], 23)]))
 
 
 def _assert_times(path: Path, times_s: list[float], boxes: list[Box] | None, tolerance_s: float = 0.0015) -> None:
@@ -182,8 +183,8 @@ _FILMS: dict[str, tuple[str, list[float], dict]] = {
     "variable rate mp4": ("a.mp4", _VARIABLE, {}),
     "variable rate mkv": ("a.mkv", _VARIABLE, {}),
     "variable rate webm": ("a.webm", _VARIABLE, {"codec": "libvpx"}),
-    "120 frames a second": ("a.mp4", [number / 120 for number in range(36)], {}),
-    "one frame a second": ("a.mp4", [float(number) for number in range(36)], {}),
+    "120 frames a second": ("a.mp4", [number / 120 for number in range(24)], {}),
+    "one frame a second": ("a.mp4", [float(number) for number in range(24)], {}),
     "10 bits": ("a.mp4", _STEADY, {"codec": "libx265", "pixels": "yuv420p10le"}),
     "old avi": ("a.avi", _STEADY, {"codec": "mpeg4"}),
     "broadcast": ("a.ts", _STEADY, {}),
@@ -240,7 +241,7 @@ def test_a_video_cut_off_in_the_middle(name: str, look: Look, clip: list, tmp_pa
     result = look(name)
     assert result.code == 0, result.stderr
     rows = read_table(tmp_path / "a.csv")
-    assert 10 <= len(rows) <= 26
+    assert 6 <= len(rows) <= 18
     np.testing.assert_allclose([float(row["time_s"]) for row in rows], _STEADY[: len(rows)], atol=0.0015)
 
 
@@ -286,9 +287,10 @@ def test_a_stream_of_jpegs(look: Look, clip: list, tmp_path: Path) -> None:
         result = look(f"http://me:secret@{host}/video", "--seconds", 2, "--output", "seen.mp4")
     assert result.code == 0, result.stderr
     rows = read_table(tmp_path / "a.csv")
-    assert float(rows[-1]["time_s"]) == pytest.approx(2, abs=0.5)
+    last_s = float(rows[-1]["time_s"])
+    assert 0.7 < last_s < 2
     assert {row["source"] for row in rows} == {f"http://{host}/video"}
-    assert times_of(tmp_path / "seen.mp4")[-1] == pytest.approx(2, abs=0.5)
+    assert times_of(tmp_path / "seen.mp4")[-1] == pytest.approx(last_s, abs=0.5)
 
 
 def test_a_camera_that_speaks_rtsp(look: Look, clip: list, tmp_path: Path) -> None:
@@ -307,12 +309,12 @@ def test_a_stream_that_stops_is_connected_to_again(
     write_film(tmp_path / "clip.mp4", [frame for frame, _ in clip], _STEADY)
     camera, over = web_camera(tmp_path / "clip.mp4", 30, then=then)
     with serve(camera) as host:
-        threading.Timer(6, over.set).start()
-        result = look(f"http://me:secret@{host}/video", "--reconnect", 2)
+        threading.Timer(5, over.set).start()
+        result = look(f"http://me:secret@{host}/video", "--reconnect", 1.5)
     assert result.code == 1
-    assert "trying to connect for 2 s" in result.stderr and "is back after" in result.stderr
+    assert "trying to connect for 1.5 s" in result.stderr and "is back after" in result.stderr
     assert "is gone" in result.stderr and "secret" not in result.stderr
-    assert len(read_table(tmp_path / "a.csv")) > 10
+    assert len(read_table(tmp_path / "a.csv")) > 3
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts"])
@@ -369,14 +371,14 @@ def test_mixed_and_nested_files(look: Look, photo: np.ndarray, clip: list, tmp_p
     assert [row["source"] for row in rows if not row["source"].endswith("mkv")] == [
         name for name in ("a.jpg", "b/a.jpg", "b/c/z.png", f"a.jpg ({7})") for _ in range(2)
     ]
-    assert sum(row["source"] == "b/clip.mkv" for row in rows) == 36
+    assert sum(row["source"] == "b/clip.mkv" for row in rows) == 24
     assert {row["face_id"] for row in rows if row["source"] == "b/c/z.png"} == {"1", "2"}
     assert {row["face_id"] for row in rows if row["source"] == "b/clip.mkv"} == {"1"}
     people = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["people"]
     assert len(people) == 4 * 2 + 1, "nobody is merged"
     written = {file.relative_to(folder / "seen").as_posix() for file in (folder / "seen").rglob("*") if file.is_file()}
     assert {"a.jpg", "b/a.jpg", "b/c/z.png", "b/clip.mkv"} <= written and len(written) == 5
-    assert len(times_of(folder / "seen/b/clip.mkv")) == 36
+    assert len(times_of(folder / "seen/b/clip.mkv")) == 24
 
 
 def test_several_videos_in_one_call(look: Look, clip: list, tmp_path: Path) -> None:
@@ -388,7 +390,7 @@ def test_several_videos_in_one_call(look: Look, clip: list, tmp_path: Path) -> N
     rows = read_table(tmp_path / "a.csv")
     second = [float(row["time_s"]) for row in rows if row["source"] == "b.webm"]
     np.testing.assert_allclose(second, _VARIABLE[:10], atol=0.0015)
-    assert len(rows) == 46
+    assert len(rows) == 34
     np.testing.assert_allclose(times_of(tmp_path / "seen/b.webm.mp4"), _VARIABLE[:10], atol=0.0015)
     assert read_lines(tmp_path / "a.jsonl")[0]["version"] == 1
 

@@ -142,9 +142,10 @@ def main(arguments: list[str] | None = None) -> None:
 
     from src.realtime.files import run_headless
     from src.realtime.overlay import View
+    from src.realtime.playlist import Playlist
     from src.realtime.results import Results, Wanted
     from src.realtime.session import Session
-    from src.realtime.sources import CameraFormat, Playlist
+    from src.realtime.sources import CameraFormat
     from src.realtime.window import LiveWindow, require_display
     from src.recognition.detection import open_detector
     from src.recognition.recognizer import DEFAULT_MODEL, ExpressionRecognizer, Settings

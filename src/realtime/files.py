@@ -7,9 +7,10 @@ import time
 from tqdm import tqdm
 
 from src.errors import UserError
+from src.realtime.playlist import Playlist
 from src.realtime.results import Results
 from src.realtime.session import Session
-from src.realtime.sources import Playlist, Source, say
+from src.realtime.sources import Source, say
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 

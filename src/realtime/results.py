@@ -19,8 +19,9 @@ import numpy as np
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
+from src.realtime.playlist import Entry, Playlist
 from src.realtime.recorder import RECORDED, SAVED, VideoRecorder, save_picture
-from src.realtime.sources import Entry, Frame, Playlist, Source, VideoFile
+from src.realtime.sources import Frame, Source, VideoFile
 from src.realtime.summary import draw_summary, people_table
 from src.realtime.timeline import Timeline
 from src.recognition.faces import Face

@@ -17,10 +17,11 @@ import numpy as np
 from src.errors import UserError
 from src.realtime.files import FULL_DISK, tell
 from src.realtime.overlay import KeyList, Notice, RecordingBadge
+from src.realtime.playlist import Playlist
 from src.realtime.recorder import VideoRecorder, save_picture
 from src.realtime.results import Results
 from src.realtime.session import Session
-from src.realtime.sources import Frame, Playlist, Source, say
+from src.realtime.sources import Frame, Source, say
 
 _TITLE = "Facial expressions"
 _KEYS_SHOWN_S = 3.0
