@@ -86,12 +86,12 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def runs_of(entries: Mapping[str, Entry]) -> dict[str, Run]:
     """Name -> run, of what this clone has; those whose settings are not the entry's are named and left out."""
-    known, found = experiment_commits(), {}
+    known, found, missing = experiment_commits(), {}, []
     for name, entry in entries.items():
         for place, seed in enumerate(entry.seeds or (None,), 1):
             run_name = name if seed is None else f"{name}-{place}"
             if run_name not in known:
-                print(f"{run_name}: not run yet")
+                missing.append(run_name)
                 continue
             run = read_run(run_name, known[run_name])
             wanted = {key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in entry.settings)}
@@ -100,6 +100,8 @@ def runs_of(entries: Mapping[str, Entry]) -> dict[str, Run]:
                 print(f"{run_name}: left out, it was run with other settings: {', '.join(others)}")
             else:
                 found[run_name] = run
+    if missing:
+        print(f"not run in this clone: {', '.join(missing)}")
     return found
 
 
