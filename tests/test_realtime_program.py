@@ -455,7 +455,7 @@ def _noisy_clip(path: Path) -> Path:
     """A drawn face in front of noise, which fills a disk quickly."""
     rng = np.random.default_rng(0)
     frames = []
-    for frame, _ in draw_clip(rng, seconds=3.0, size=(320, 240), num_faces=1):
+    for frame, _ in draw_clip(rng, seconds=4.0, size=(320, 240), num_faces=1):
         noise = rng.integers(0, 256, frame.shape, dtype=np.uint8)
         noise[30:210, 80:240] = frame[30:210, 80:240]
         frames.append(noise)
@@ -467,8 +467,9 @@ def _noisy_clip(path: Path) -> Path:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_full_disk_while_recording(name: str, folder: Path, small_disk: Path, tmp_path: Path) -> None:
     clip = _noisy_clip(tmp_path / "noisy.mp4")
+    (small_disk / "others").write_bytes(bytes(2_000_000))
     result = run_realtime(
-        "--source", clip, "--as-camera", "--model", folder / "model.onnx", *HAAR, "--headless",
+        "--source", clip, "--model", folder / "model.onnx", *HAAR, "--headless",
         "--csv", small_disk / "a.csv", "--output", small_disk / name, folder=tmp_path,
     )  # fmt: skip
     _one_message(result, 1, "The disk is full", name)

@@ -191,8 +191,8 @@ def test_keys(camera: tuple[object, ...], desktop: Desktop, tmp_path: Path) -> N
             desktop.press(key)
             time.sleep(0.3)
         desktop.press("s")
-        desktop.wait(lambda: len(set(saved.glob("*.png")) - set(shots)) == 1, "a snapshot")
-        shots.append(sorted(saved.glob("*.png"))[-1])
+        desktop.wait(lambda: len(set(saved.glob("snapshot-*.png")) - set(shots)) == 1, "a snapshot")
+        shots.append(sorted(saved.glob("snapshot-*.png"))[-1])
     pictures = [cv2.imread(str(path)) for path in shots]
     assert all(picture is not None and picture.shape == (240, 320, 3) for picture in pictures)
     desktop.press("p")  # not blurred again
@@ -201,8 +201,8 @@ def test_keys(camera: tuple[object, ...], desktop: Desktop, tmp_path: Path) -> N
     time.sleep(0.3)
     for key in ("p", "s"):
         desktop.press(key)
-    desktop.wait(lambda: len(set(saved.glob("*.png")) - set(shots)) == 1, "a snapshot while paused")
-    paused = cv2.imread(str(sorted(saved.glob("*.png"))[-1]))
+    desktop.wait(lambda: len(set(saved.glob("snapshot-*.png")) - set(shots)) == 1, "a snapshot while paused")
+    paused = cv2.imread(str(sorted(saved.glob("snapshot-*.png"))[-1]))
     assert paused is not None and not HaarDetector().detect(paused), "blurred while paused"
     desktop.press("q")
     code, stdout, stderr = desktop.end()
@@ -248,8 +248,8 @@ def test_a_picture_stays_until_space_is_pressed(desktop: Desktop, tmp_path: Path
         "--save-to", "saved",
     )  # fmt: skip
     desktop.press("s")
-    desktop.wait(lambda: len(list(tmp_path.glob("saved/*.png"))) == 1, "a snapshot")
-    shot = cv2.imread(str(next(tmp_path.glob("saved/*.png"))))
+    desktop.wait(lambda: len(list(tmp_path.glob("saved/snapshot-*.png"))) == 1, "a snapshot")
+    shot = cv2.imread(str(next(tmp_path.glob("saved/snapshot-*.png"))))
     assert shot is not None and HaarDetector().detect(photo) and not HaarDetector().detect(shot)
     desktop.press("space")
     time.sleep(0.5)
