@@ -40,7 +40,7 @@ def test_the_wheel_works_outside_the_repository(tmp_path: Path) -> None:
     assert built.stat().st_size < 12e6
     installed = tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", installed]
-    subprocess.run([*install, built], check=True)
+    subprocess.run([*map(str, install), str(built)], check=True)
     write_clip(tmp_path / "clip.mp4", seconds=1)
     environment = {**os.environ, "PYTHONPATH": str(installed)}
 
