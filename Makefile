@@ -8,7 +8,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup demo test test-all lint format repro remote release bench bench-realtime report sample lock clean
+.PHONY: help setup demo test test-all lint format repro remote release wheel bench bench-realtime report sample lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ remote: setup ## set up or check the Google Drive remote: make remote FOLDER='AD
 
 release: setup ## copy the current model and its card to pretrained/
 	@python -m tools.release
+
+wheel: setup ## recognition, live program and released model as a wheel for pip: build/wheel
+	@python -m tools.wheel
 
 bench: setup ## measure the data stages against the obvious ways: make bench ARGS="csv crop"
 	@python -m tools.benchmarks.bench_data $(ARGS)

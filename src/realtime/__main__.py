@@ -197,5 +197,10 @@ def main(arguments: list[str] | None = None) -> None:
         playlist.close()
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The console command of the wheel."""
     run_program(main)
+
+
+if __name__ == "__main__":
+    program()
