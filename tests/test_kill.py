@@ -42,6 +42,8 @@ CHANGES = {
     "train.backbone": "cnn",
     "train.teacher_epochs": 0,
     "train.epochs": 6,
+    "train.average_epochs": 2,
+    "train.learning_rate": 0.01,
     "train.batch_size": 32,
     "evaluate.bootstrap_samples": 100,
 }
