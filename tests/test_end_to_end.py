@@ -122,6 +122,7 @@ def test_every_declared_output_is_a_picture_or_a_text_with_content(results: Path
     assert "angry" in (results / "models/model_card.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_repro_runs_nothing_and_a_changed_parameter_runs_its_stages_alone(
     clone: Path, experiment: str
 ) -> None:
