@@ -25,7 +25,7 @@ Mount = Callable[[str, str], None]
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
 # Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
-LONGEST = ("network", "teammate", "push_pull", "kill", "end_to_end", "realtime_program", "tracking", "bad_input")
+LONGEST = ("network", "end_to_end", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

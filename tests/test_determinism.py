@@ -16,6 +16,7 @@ import yaml
 from tests.conftest import ROOT, SAMPLE
 from tests.raw_data import contents, expw_files, fer2013_pictures, write_files
 
+pytestmark = pytest.mark.slow
 INGEST = ("ingest_fer2013", "ingest_expw")
 PARALLEL = ("crop", "split", "undersample", "smote")  # those that use threads, and what lies between them
 
