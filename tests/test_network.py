@@ -212,6 +212,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_initial_weights(build_network(cnn), cnn, str(tmp_path / "absent.npz"))
 
 
+@pytest.mark.slow
 def test_failed_imagenet_download_says_what_to_do(tmp_path: Path) -> None:
     code = (
         "from src.network.model import *; from src.network.weights import *;"
@@ -227,6 +228,7 @@ def test_failed_imagenet_download_says_what_to_do(tmp_path: Path) -> None:
     assert "train.weights=none" in result.stderr
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_history(tmp_path: Path) -> None:
     train, validation = _sets()
     params = _params(epochs=2, mixup=0.2)
