@@ -77,12 +77,18 @@ class FaceSet:
 
     @property
     def distributions(self) -> np.ndarray:
-        """What to learn from, float32 `(N, 7)`: people's votes where `expression` is theirs, else one-hot."""
+        """What to learn from, float32 `(N, 7)`: people's votes where `expression` is theirs, else one-hot.
+
+        A class with a single vote of ten counts as none, unless no class has more: so FER+'s authors do (Barsoum et
+        al., 2016, and their code).
+        """
         labels = self.labels
         one_hot = np.eye(len(EXPRESSIONS), dtype=np.float32)[self.targets]
         if "label_source" not in labels.columns or not set(VOTES) <= set(labels.columns):
             return one_hot
         votes = labels[list(VOTES)].to_numpy(np.float32, na_value=0)  # (N, 7)
+        several = np.where(votes > 1, votes, 0)
+        votes = np.where(several.any(axis=1, keepdims=True), several, votes)
         total = votes.sum(axis=1, keepdims=True)
         voted = (labels["label_source"] == FERPLUS).to_numpy()[:, None] & (total > 0)
         return np.where(voted, votes / np.maximum(total, 1), one_hot).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A trained network on disk: `network.npz` (weights) beside `network.json` (how to build it, temperature).
+"""A trained network on disk: `network.npz` (weights) beside `network.json` (how to build it).
 
 Equal contents give equal bytes, so DVC sees no change where there is none.
 """
@@ -22,18 +22,17 @@ SPEC_FILE = "network.json"
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A float32 network, how to build it again, and the temperature that calibrates its logits."""
+    """A float32 network and how to build it again."""
 
     network: keras.Model
     spec: NetworkSpec
-    temperature: float
 
 
 def save_trained(directory: str | Path, trained: Any) -> None:
-    """Write network, spec and temperature of a `TrainedNetwork` (or anything with its three attributes)."""
+    """Write network and spec of a `TrainedNetwork` (or anything with its two attributes)."""
     with replace_directory(directory) as partial:
         write_weights(trained.network, partial / WEIGHTS_FILE)
-        content = {"spec": json.loads(trained.spec.to_json()), "temperature": trained.temperature}
+        content = json.loads(trained.spec.to_json())
         (partial / SPEC_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -42,12 +41,12 @@ def load_trained(directory: str | Path) -> TrainedNetwork:
     directory = Path(directory)
     try:
         content = json.loads((directory / SPEC_FILE).read_text(encoding="utf-8"))
-        spec = NetworkSpec(**content["spec"])
+        spec = NetworkSpec(**content)
         network = build_network(spec)
         if not (directory / WEIGHTS_FILE).is_file():
             raise FileNotFoundError(2, "missing", str(directory / WEIGHTS_FILE))
         read_weights(network, directory / WEIGHTS_FILE)
-        return TrainedNetwork(network, spec, float(content["temperature"]))
+        return TrainedNetwork(network, spec)
     except FileNotFoundError as error:
         raise UserError(
             f"{directory} has no trained network ({error.filename}). Train one with `dvc repro train`."

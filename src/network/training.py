@@ -1,4 +1,4 @@
-"""Train a network in one or two phases, keep the mean of its last epochs or the best one, and calibrate it.
+"""Train a network in one or two phases and keep the mean of its last epochs or the best one.
 
 A pretrained backbone is first frozen while the head learns (phase "frozen"), then everything is fine-tuned
 (phase "fine-tune"). Without pretrained weights there is one phase ("scratch"), or a network like the one wanted is
@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from src.errors import UserError
 from src.expressions import NUM_CLASSES
@@ -29,7 +29,6 @@ from src.network.model import (
     split_view,
 )
 from src.network.state import TrainState, load_state, load_teacher, remove_state, save_state, save_teacher
-from src.network.temperature import equal_shares, fit_temperature
 from src.network.wandb_log import Tracker
 from src.network.weights import load_initial_weights, resolve_weights
 from src.params import TrainParams
@@ -363,11 +362,10 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The kept network (float32), its temperature, and how it came about."""
+    """The kept network (float32), and how it came about."""
 
     network: keras.Model
     spec: NetworkSpec
-    temperature: float
     history: list[dict[str, Any]]
     report: dict[str, Any]
     predicted: np.ndarray  # int64 (N,), classes of the validation faces
@@ -381,9 +379,8 @@ def train_network(
     tracker: Tracker,
     teacher: Path | None = None,
 ) -> TrainedModel:
-    """Train, keep the mean of the last epochs or the best one on validation, fit the temperature on validation.
+    """Train, and keep the mean of the last epochs or the best one on validation. teacher: see `TrainingRun`.
 
-    In the temperature's fit every source of validation faces counts the same. teacher: see `TrainingRun`.
     Raises UserError for weights that cannot be had, a face size the backbone cannot use, or divergence.
     """
     started = time.monotonic()
@@ -391,35 +388,25 @@ def train_network(
     run.fit(train, validation)
     network = build_network(run.spec)  # float32: what is exported computes in float32
     network.set_weights(run.network.get_weights())
-    logits = _logits(network, validation.images)
-    temperature = fit_temperature(logits, validation.targets, equal_shares(validation.labels["source"].to_numpy(str)))
-    predicted = logits.argmax(1)
+    predicted = _logits(network, validation.images).argmax(1)
     accuracy = float((predicted == validation.targets).mean())
     averaged = run.averaged_epochs(len(run.phases) - 1)
     epochs = len(run.state.history)
     kept = range(epochs - averaged + 1, epochs + 1) if averaged else [_kept_epoch(run.state.history, params.monitor)]
     real = train.select(~train.labels["synthetic"].to_numpy(bool)) if train.labels["synthetic"].any() else train
     history = [{**row, "kept": row["epoch"] in kept} for row in run.state.history]
-    likelihood = log_softmax(logits / temperature, axis=1)[np.arange(len(validation)), validation.targets]
-    loss = round(-float(likelihood.mean()), 5)
     report = {
-        # As calibrated, without label smoothing: what the exported model has.
-        "validation": {
-            "n": len(validation),
-            "accuracy": round(accuracy, 5),
-            "loss": loss,
-        },
+        "validation": {"n": len(validation), "accuracy": round(accuracy, 5)},
         # On the faces as they are, synthetic ones left out: how far the network has learned them by heart.
         "train": {"n": len(real), "accuracy": round(_accuracy(network, real), 5)},
         "epochs": epochs,
         "kept_epochs": list(kept),
-        "temperature": round(temperature, 5),
         "parameters": int(network.count_params()),
         "precision": run.precision,
     }
     minutes = (time.monotonic() - started) / 60
-    print(f"trained in {minutes:.1f} minutes; validation accuracy {accuracy:.4f}, temperature {temperature:.3f}")
-    return TrainedModel(network, run.spec, temperature, history, report, predicted)
+    print(f"trained in {minutes:.1f} minutes; validation accuracy {accuracy:.4f}")
+    return TrainedModel(network, run.spec, history, report, predicted)
 
 
 def _logits(network: keras.Model, images: np.ndarray) -> np.ndarray:
