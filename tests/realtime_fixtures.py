@@ -213,8 +213,8 @@ def web_files(folder: Path) -> type[http.server.BaseHTTPRequestHandler]:
 
 
 def web_camera(clip: Path, *connections: str) -> type[http.server.BaseHTTPRequestHandler]:
-    """A camera with a web address. Its connections, the last for all that follow: "plays" JPEGs at 30 frames/s for ever;
-    "hangs up" or "falls silent" after 30 of them; "refuses"; "does not answer"; "sends nothing" after the head."""
+    """A camera with a web address. connections: what each does, the last all that follow; "plays" JPEGs at 30 frames/s,
+    "hangs up" or "falls silent" after 30 of them, "refuses", "does not answer", "sends nothing" after the head."""
     left, never = list(connections), threading.Event()
 
     class Camera(http.server.BaseHTTPRequestHandler):

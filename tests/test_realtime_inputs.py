@@ -303,16 +303,14 @@ def test_a_camera_that_speaks_rtsp(look: Look, clip: list, tmp_path: Path) -> No
     assert len(read_table(tmp_path / "a.csv")) > 5
 
 
-def test_a_stream_that_stops_is_connected_to_again(
-    clip: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_that_stops_is_connected_to_again(clip: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr("src.realtime.sources.say", said.append)
     monkeypatch.setattr("src.realtime.sources._SILENCE_S", 1.0)
     write_film(tmp_path / "clip.mp4", [frame for frame, _ in clip], _STEADY)
-    with serve(web_camera(tmp_path / "clip.mp4", "hangs up", "refuses", "falls silent", "plays")) as host:
-        with contextlib.closing(LiveSource(f"http://{host}/video", "door")) as source:
-            frames = list(itertools.takewhile(lambda _: len(said) < 4, source))
+    camera = web_camera(tmp_path / "clip.mp4", "hangs up", "refuses", "falls silent", "plays")
+    with serve(camera) as host, contextlib.closing(LiveSource(f"http://{host}/video", "door")) as source:
+        frames = list(itertools.takewhile(lambda _: len(said) < 4, source))
     lost = r"door: {} after \d+ frames; trying to connect for 30 s"
     wanted = [lost.format("\\S.*"), "door is back after .*", lost.format("no answer in time"), "door is back after .*"]
     assert len(said) == 4 and all(map(re.fullmatch, wanted, said)), said
