@@ -14,13 +14,18 @@ class UserError(Exception):
 def run_program(main: Callable[[], None]) -> None:
     """Run `main`; turn the failures that a user can mend into one message and a non-zero exit code.
 
-    Exit codes: 1 for bad input or a full or read-only disk, 130 for Ctrl-C. Any other exception is
-    a defect of ours and keeps its traceback.
+    Exit codes: 1 for bad input or a full or read-only disk, 130 for Ctrl-C, 141 when the reader of a pipe went away
+    (`| head`). Any other exception is a defect of ours and keeps its traceback.
     """
     if callable(signal.getsignal(signal.SIGINT)):  # a handler of ours for the time of loading
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
+        if sys.stdout:  # none where it was closed before the start
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+        sys.exit(141)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -212,31 +212,35 @@ def web_files(folder: Path) -> type[http.server.BaseHTTPRequestHandler]:
     return Files
 
 
-def web_camera(clip: Path, num_frames: int, *, then: str = "hangs up") -> tuple[type, threading.Event]:
-    """A camera with a web address: each connection gets `num_frames` JPEGs at 30 frames/s, then it hangs up or falls
-    silent; once the event is set, it answers nobody."""
-    over = threading.Event()
+def web_camera(clip: Path, *connections: str) -> type[http.server.BaseHTTPRequestHandler]:
+    """A camera with a web address. connections: what each does, the last all that follow; "plays" JPEGs at 30 frames/s,
+    "hangs up" or "falls silent" after 30 of them, "refuses", "does not answer", "sends nothing" after the head."""
+    left, never = list(connections), threading.Event()
 
     class Camera(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if over.is_set():
+            what = left.pop(0) if len(left) > 1 else left[0]
+            if what == "refuses":
                 self.send_error(503)
                 return
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            with av.open(str(clip)) as container:
-                images = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
-            for number in range(num_frames):
-                content = cv2.imencode(".jpg", images[number % len(images)])[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
-                with contextlib.suppress(OSError):
-                    self.wfile.write(head.encode() + content + b"\r\n")
-                over.wait(1 / 30)
-            if then == "falls silent":
-                over.wait(60)
+            if what != "does not answer":
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+            if what in ("plays", "hangs up", "falls silent"):
+                with av.open(str(clip)) as container:
+                    images = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+                jpegs = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
+                for number in range(1000 if what == "plays" else 30):
+                    content = jpegs[number % len(jpegs)]
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+                    with contextlib.suppress(OSError):
+                        self.wfile.write(head.encode() + content + b"\r\n")
+                    never.wait(1 / 30)
+            if what != "hangs up":
+                never.wait(60)
 
-    return Camera, over
+    return Camera
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,16 @@ def test_queueing_passes_over_what_is_there(project: Path, monkeypatch: pytest.M
     (call,) = calls
     assert call[:6] == ["dvc", "exp", "run", "--queue", "--name", "ablation-smote-2"]
     assert "smote.enabled=true" in call and call[-1] == "train.seed=2"
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """`--list | head -1` ends without a traceback."""
+    lines = "from src.errors import run_program; run_program(lambda: print('line\\n' * 10**6))"
+    with subprocess.Popen(
+        [sys.executable, "-c", lines], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None and program.stderr is not None
+        assert program.stdout.readline() == "line\n"
+        program.stdout.close()
+        assert program.stderr.read() == ""
+    assert program.returncode == 141

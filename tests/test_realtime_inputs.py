@@ -1,7 +1,10 @@
 """Ordinary pictures, videos and streams through the real program: right boxes, right times, right number of rows."""
 
+import contextlib
+import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -282,8 +285,7 @@ def test_passwords_are_in_no_message(look: Look, tmp_path: Path) -> None:
 
 def test_a_stream_of_jpegs(look: Look, clip: list, tmp_path: Path) -> None:
     write_film(tmp_path / "clip.mp4", [frame for frame, _ in clip], _STEADY)
-    camera, _ = web_camera(tmp_path / "clip.mp4", 10_000)
-    with serve(camera) as host:
+    with serve(web_camera(tmp_path / "clip.mp4", "plays")) as host:
         result = look(f"http://me:secret@{host}/video", "--seconds", 2, "--output", "seen.mp4")
     assert result.code == 0, result.stderr
     rows = read_table(tmp_path / "a.csv")
@@ -301,20 +303,31 @@ def test_a_camera_that_speaks_rtsp(look: Look, clip: list, tmp_path: Path) -> No
     assert len(read_table(tmp_path / "a.csv")) > 5
 
 
-@pytest.mark.parametrize("then", ["hangs up", "falls silent"])
-def test_a_stream_that_stops_is_connected_to_again(
+def test_a_stream_that_stops_is_connected_to_again(clip: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("src.realtime.sources.say", said.append)
+    monkeypatch.setattr("src.realtime.sources._SILENCE_S", 1.0)
+    write_film(tmp_path / "clip.mp4", [frame for frame, _ in clip], _STEADY)
+    camera = web_camera(tmp_path / "clip.mp4", "hangs up", "refuses", "falls silent", "plays")
+    with serve(camera) as host, contextlib.closing(LiveSource(f"http://{host}/video", "door")) as source:
+        frames = list(itertools.takewhile(lambda _: len(said) < 4, source))
+    lost = r"door: {} after \d+ frames; trying to connect for 30 s"
+    wanted = [lost.format("\\S.*"), "door is back after .*", lost.format("no answer in time"), "door is back after .*"]
+    assert len(said) == 4 and all(map(re.fullmatch, wanted, said)), said
+    assert all(first.number < then.number and first.time_s < then.time_s for first, then in itertools.pairwise(frames))
+
+
+@pytest.mark.parametrize("then", ["refuses", "does not answer", "sends nothing"])
+def test_a_stream_that_is_gone(
     then: str, look: Look, clip: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.realtime.sources._SILENCE_S", 1.0)
     write_film(tmp_path / "clip.mp4", [frame for frame, _ in clip], _STEADY)
-    camera, over = web_camera(tmp_path / "clip.mp4", 30, then=then)
-    with serve(camera) as host:
-        threading.Timer(5, over.set).start()
-        result = look(f"http://me:secret@{host}/video", "--reconnect", 1.5)
+    with serve(web_camera(tmp_path / "clip.mp4", "falls silent", then)) as host:
+        result = look(f"http://me:secret@{host}/video", "--reconnect", 1)
     assert result.code == 1
-    assert "trying to connect for 1.5 s" in result.stderr and "is back after" in result.stderr
-    assert "is gone" in result.stderr and "secret" not in result.stderr
-    assert len(read_table(tmp_path / "a.csv")) > 3
+    assert re.search(r"error: \S+ is gone after \d+ frames \([^)]+\)\. Check the address", result.stderr)
+    assert "secret" not in result.stderr and read_table(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts"])

@@ -72,6 +72,9 @@ for face in recognizer.recognize(cv2.imread("group.jpg")):
     print(face.id, face.expression, f"{face.confidence:.0%}", face.box)
 ```
 
+Python 3.11 to 3.14 on Linux, Windows and macOS. ONNX Runtime has no wheel for 3.14 on Intel Macs, and macOS 14 is the
+oldest for 3.14 on others; OpenCV has none for Windows on ARM.
+
 How good the model is and where it fails: `facial_expressions/pretrained/model_card.md`.
 """
 

@@ -345,6 +345,7 @@ class LiveSource(Source):
         self.path = target if isinstance(target, Path) else None
         self._is_camera = is_camera(str(target))
         self._container = container
+        self._arrived, self._reason = 0, "no answer in time"
         self._feed = Feed(self._frames(), newest=True, silence_s=_SILENCE_S + reconnect_s)
         # Opening a camera or stream may take long; here it can be interrupted.
         if not self._feed.wait(_OPENING_S):
@@ -360,9 +361,13 @@ class LiveSource(Source):
             return "Close other programs that use it, name another camera, or pass --source video.mp4."
         return "Check the address, and that the stream plays elsewhere."
 
+    def _gone(self) -> UserError:
+        return UserError(f"{self.name} is gone after {self._arrived} frames ({self._reason}). {self._remedy}")
+
     def _frames(self) -> Iterator[Frame]:
-        number, start_s, lost_s, reason = 0, 0.0, None, ""
+        start_s, lost_s = 0.0, None
         while True:
+            now_s = time.monotonic()
             try:
                 for image in self._images():
                     now_s = time.monotonic()
@@ -370,25 +375,28 @@ class LiveSource(Source):
                         say(f"{self.name} is back after {now_s - lost_s:.0f} s")
                         lost_s = None
                     start_s = start_s or now_s
-                    yield Frame(number, now_s - start_s, image, now_s)
-                    number += 1
-                reason = "it stopped sending"
+                    self._arrived += 1
+                    yield Frame(self._arrived - 1, now_s - start_s, image, now_s)
+                self._reason = "it stopped sending"
             except (OSError, av.FFmpegError) as error:
-                reason = _reason(error)
+                # FFmpeg has several names for silence.
+                silent = time.monotonic() - now_s >= _SILENCE_S
+                self._reason = "no answer in time" if silent else _reason(error)
             except cv2.error:
-                reason = "OpenCV failed"
+                self._reason = "OpenCV failed"
             now_s = time.monotonic()
-            if number == 0:
+            if not self._arrived:
                 raise UserError(
                     f"No camera at {'index ' if isinstance(self._target, int) else ''}{self._target}. {self._remedy}"
                     if self._is_camera
-                    else f"Nothing can be read from {self.name} ({reason}). {self._remedy}"
+                    else f"Nothing can be read from {self.name} ({self._reason}). {self._remedy}"
                 )
             if lost_s is None and self._reconnect_s:
                 lost_s = now_s
-                say(f"{self.name}: {reason} after {number} frames; trying to connect for {self._reconnect_s:g} s")
+                waiting = f"trying to connect for {self._reconnect_s:g} s"
+                say(f"{self.name}: {self._reason} after {self._arrived} frames; {waiting}")
             elif lost_s is None or now_s - lost_s > self._reconnect_s:
-                raise UserError(f"{self.name} is gone after {number} frames ({reason}). {self._remedy}")
+                raise self._gone()
             time.sleep(_PAUSE_S)
 
     def _images(self) -> Iterator[np.ndarray]:
@@ -442,7 +450,7 @@ class LiveSource(Source):
         try:
             yield from self._feed
         except TimeoutError as error:
-            raise UserError(f"{self.name} has sent nothing for long. {self._remedy}") from error
+            raise self._gone() from error  # the thread still waits for an answer
 
     def close(self) -> None:
         self._feed.close()
