@@ -311,10 +311,10 @@ def test_without_git_and_before_the_first_commit(repository: Path) -> None:
 
 BROKEN: dict[str, tuple[str, str | None, str]] = {
     "no-dvc-yaml": ("dvc.yaml", None, "dvc.yaml is missing. Run from the repository root"),
-    "dvc-yaml-list": ("dvc.yaml", "- a\n", "dvc.yaml cannot be read as stages"),
-    "params-text": ("params.yaml", "text", "params.yaml is not valid: no mapping of keys"),
-    "params-broken": ("params.yaml", "a: [", "params.yaml is not valid: while parsing"),
-    "params-binary": ("params.yaml", "\udcff", "params.yaml is not UTF-8"),
+    "dvc-yaml-list": ("dvc.yaml", "- a\n", "dvc.yaml is not as it should be"),
+    "params-text": ("params.yaml", "text", "params.yaml is not as it should be ('str' object"),
+    "params-broken": ("params.yaml", "a: [", "params.yaml is not as it should be (while parsing"),
+    "params-binary": ("params.yaml", "\udcff", "params.yaml is not as it should be ('utf-8' codec"),
     "metrics-cut": (DETAILS, '{"test": {', f"{DETAILS} is not as stage evaluate writes it"),
     "metrics-list": (DETAILS, "[]", f"{DETAILS} is not as stage evaluate writes it"),
     "metrics-other": (DETAILS, '{"test": {"all": {"accuracy": "x"}}}', "is not as stage evaluate writes it"),

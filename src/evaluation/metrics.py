@@ -188,11 +188,10 @@ def _with_interval(name: str, value: np.ndarray, drawn: np.ndarray, count: int) 
 
 def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Plain Python numbers: counts and texts as they are, all else with 5 decimals."""
-    return {
-        name: rounded(value)
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, int | str)
-        else round(float(value), DECIMALS)
-        for name, value in figures.items()
-    }
+    plain: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            plain[name] = rounded(value)
+        else:
+            plain[name] = value if isinstance(value, int | str) else round(float(value), DECIMALS)
+    return plain
