@@ -165,15 +165,6 @@ def test_page_of_the_repository_loads_nothing(real: Contents) -> None:
     assert len(page.pictures) == len(real.plots)
 
 
-@pytest.mark.parametrize("text", [
-    "<img src='//example.org/a.png'>", "<script></script>", "<p onclick='x'></p>", "<link href='a.css'></link>",
-    "<style>p {background: url(a.png)}</style>", "<p style='background:url(a)'></p>",
-], ids=["picture", "script", "handler", "link", "css", "inline-css"])  # fmt: skip
-def test_the_check_for_loading_finds(text: str) -> None:
-    """The check above would notice."""
-    assert Page(text).loads()
-
-
 def test_page_shows_the_figures_of_evaluate(real: Contents) -> None:
     cells = [" ".join(row) for row in Page(render_page(real)).rows]
     evaluation = json.loads(subprocess.check_output(["git", "show", f"HEAD:{DETAILS}"], cwd=ROOT))

@@ -44,8 +44,6 @@ def evaluate_faces(
     predicted has a precision of 0. chance_accuracy is what blind guessing among seven gives, majority_class_accuracy
     what always naming the most frequent class does. accuracy_when_certain is absent when no face reaches it.
     """
-    if len(targets) == 0 or probabilities.shape != (len(targets), NUM_CLASSES):
-        raise ValueError(f"expected probabilities (N, {NUM_CLASSES}) and targets (N,), N >= 1")
     probabilities = probabilities.astype(np.float64)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     correct, named = predicted == targets, targets != CONTEMPT

@@ -136,9 +136,7 @@ class ProbabilityBars(Annotator):
         return round(184 * u), round(140 * u)
 
     @staticmethod
-    def _place(
-        scene: np.ndarray, rows: int, face: Face, occupied: list[Box], *, alone: bool
-    ) -> tuple[int, int] | None:
+    def _place(scene: np.ndarray, rows: int, face: Face, occupied: list[Box], *, alone: bool) -> tuple[int, int] | None:
         """Left and top of the panel, within the upper `rows`, where it covers least; None on a crowded scene or a tiny
         frame."""
         width, height = ProbabilityBars._size(scene)

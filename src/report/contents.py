@@ -95,7 +95,9 @@ def _reading(name: str, stage: str = "") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError(f"{name} is missing. Run from the repository root; `git checkout {name}` restores it.") from None
+        raise UserError(
+            f"{name} is missing. Run from the repository root; `git checkout {name}` restores it."
+        ) from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:  # bad JSON, UTF-8: ValueErrors
         writes = f"stage {stage} writes it" if stage else "it should be"
         again = f"Write it again with `dvc repro -f -s {stage}`, or restore it" if stage else "Restore it"

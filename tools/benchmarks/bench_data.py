@@ -227,9 +227,10 @@ def _timed(way: Way, folder: Path, output: Path) -> tuple[float, int]:
 
 
 def machine() -> str:
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    model = found[1] if found else platform.machine()
     data = "real pictures" if "FER_REAL_DATA" in os.environ else "drawn sample (FER_REAL_DATA is not set)"
-    return f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}; {data}"
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, NumPy {np.__version__}; {data}"
 
 
 def compare(name: str, folder: Path) -> None:

@@ -78,7 +78,7 @@ def _frames(video: Path) -> Iterator[tuple[np.ndarray, float]]:
         source.close()
 
 
-def _recognizer(options: argparse.Namespace, settings: Settings | None = None, threads: int = 1) -> ExpressionRecognizer:
+def _recognizer(options: Any, settings: Settings | None = None, threads: int = 1) -> ExpressionRecognizer:
     cv2.setNumThreads(threads)
     detector, _ = open_detector(options.detector, options.detector_model)
     return ExpressionRecognizer(options.model, detector, settings or Settings(), threads)
