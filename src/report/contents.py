@@ -134,19 +134,14 @@ def _figure(values: Mapping[str, Any], key: str, path: str, before: Mapping[str,
 
 def _rows(figures: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Row]:
     """Every section of both splits, whatever it is called; of variants of the model the main ones of test."""
-    found = [
-        (split, section, f"{split}.{section}.", values)
-        for split in ("test", "validation")
-        for section, values in figures[split].items()
-    ] + [
-        ("test, variants", f"{variant}_{section}", f"{variant}.test.{section}.", splits["test"][section])
-        for variant, splits in figures.items()
-        for section in _OF_VARIANTS
-        if section in splits.get("test", {})
-    ]
-    for group, name, path, values in found:
-        row = {key: _figure(values, key, path, before) for key in MEASURES if key in values}
-        yield Row(group, name, int(values["n"]), row)
+    parts = [(split, "", f"{split}.", figures[split]) for split in ("test", "validation")]
+    for variant, splits in figures.items():
+        main = {name: values for name, values in splits.get("test", {}).items() if name in _OF_VARIANTS}
+        parts.append(("test, variants", f"{variant}_", f"{variant}.test.", main))
+    for group, prefix, path, sections in parts:
+        for name, values in sections.items():
+            row = {key: _figure(values, key, f"{path}{name}.", before) for key in MEASURES if key in values}
+            yield Row(group, prefix + name, int(values["n"]), row)
 
 
 def _add_results(contents: Contents, root: Path) -> None:
