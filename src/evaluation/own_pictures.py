@@ -89,7 +89,7 @@ def _list_csv(path: Path) -> list[LabelledPicture]:
             raise UserError(f"{path}, line {line}: x, y, width and height must be numbers, the last two above 0.")
         if not expression:
             raise UserError(f"{path}, line {line}: {label!r} is no expression; expected {', '.join(EXPRESSIONS)}.")
-        pictures.append(LabelledPicture(path.parent / image, expression, box or None))  # type: ignore[arg-type]
+        pictures.append(LabelledPicture(path.parent / image, expression, box or None))
     return pictures
 
 
