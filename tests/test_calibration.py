@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from src.evaluation.calibration import (
-    expected_calibration_error,
-    reliability_table,
-    risk_coverage,
-    smallest_threshold,
-)
+from src.evaluation.calibration import expected_calibration_error, reliability_table, risk_coverage, smallest_threshold
 
 
 def test_reliability_table_by_hand() -> None:
@@ -49,12 +44,8 @@ def test_expected_calibration_error_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("confidence", "came_true", "expected"),
-    [
-        pytest.param([1.0, 1.0], [True, True], 0.0, id="sure and right"),
-        pytest.param([1.0, 1.0], [False, False], 1.0, id="sure and wrong"),
-        pytest.param([0.5, 0.5], [True, False], 0.0, id="half sure, half right"),
-        pytest.param([0.0, 0.0], [False, False], 0.0, id="probability zero"),
-    ],
+    [([1.0], [True], 0.0), ([1.0], [False], 1.0), ([0.5, 0.5], [True, False], 0.0), ([0.0], [False], 0.0)],
+    ids=["sure and right", "sure and wrong", "half sure, half right", "probability zero"],
 )
 def test_extremes(confidence: list[float], came_true: list[bool], expected: float) -> None:
     assert expected_calibration_error(np.array(confidence), np.array(came_true), bins=15) == expected

@@ -22,6 +22,11 @@ def _models(folder: Path) -> Path:
     return folder
 
 
+def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
 def _describe(models: Path, text: str = "Model card") -> None:
     digests = [file_digest(path) for path in sorted((models / "export").iterdir())]
     (models / "model_card.md").write_text(f"{text}: {' '.join(digests)}")
@@ -65,10 +70,7 @@ def test_a_large_model_is_refused(tmp_path: Path) -> None:
 def test_a_model_of_the_sample_is_refused(tmp_path: Path) -> None:
     """Whatever params.yaml says by then."""
     _describe(_models(tmp_path / "models"), SAMPLE_SENTENCE)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.release"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    result = _run(tmp_path, "tools.release")
     assert result.returncode == 1
     assert "drawn faces" in result.stderr
     assert "Traceback" not in result.stderr
@@ -86,10 +88,7 @@ def test_a_card_of_another_model_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("module", ["tools.release", "tools.demo"])
 def test_help_does_nothing(tmp_path: Path, module: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    result = _run(tmp_path, module, "--help")
     assert result.returncode == 0
     assert f"python -m {module}" in result.stdout
     assert not list(tmp_path.iterdir())

@@ -46,9 +46,10 @@ def _run(*command: str) -> None:
 
 
 def _remove_last_experiment() -> None:
-    name, _, commit = NAME_FILE.read_text(encoding="utf-8").strip().partition(" ") if NAME_FILE.is_file() else ("",) * 3
-    if name and experiment_commits().get(name) == commit:
-        _run("dvc", "exp", "remove", "-q", name)
+    note = NAME_FILE.read_text(encoding="utf-8").strip() if NAME_FILE.is_file() else ""
+    for name, commit in experiment_commits().items():
+        if note == f"{name} {commit}":
+            _run("dvc", "exp", "remove", "-q", name)
 
 
 def _collect(name: str, commit: str) -> None:
@@ -57,8 +58,8 @@ def _collect(name: str, commit: str) -> None:
         archive = subprocess.run(["git", "archive", commit, "metrics", "plots"], check=True, capture_output=True)
         subprocess.run(["tar", "-x", "-C", str(partial)], input=archive.stdout, check=True)
         (partial / "models").mkdir()
-        shutil.rmtree(partial / "plots/faces", ignore_errors=True)  # Git knows its .gitignore only
-        shutil.rmtree(partial / "plots/leaderboard", ignore_errors=True)  # of the real data
+        for folder in ("plots/faces", "plots/leaderboard"):  # Git knows a .gitignore only; of the real data
+            shutil.rmtree(partial / folder, ignore_errors=True)
         (partial / "metrics/leaderboard.csv").unlink(missing_ok=True)
         for path in ("models/export", "models/model_card.md", "plots/faces"):
             _run("dvc", "get", "-q", ".", path, "--rev", commit, "-o", str(partial / path), "--force")
@@ -68,13 +69,7 @@ def _collect(name: str, commit: str) -> None:
 def _print_table() -> None:
     test = json.loads((OUTPUT / "metrics/details/evaluate.json").read_text(encoding="utf-8"))["test"]
     rows = [
-        (
-            section,
-            row["n"],
-            row["accuracy"],
-            f"{row['accuracy_low']:.3f} to {row['accuracy_high']:.3f}",
-            row["macro_f1"],
-        )
+        (section, row["n"], row["accuracy"], "{accuracy_low:.3f} to {accuracy_high:.3f}".format(**row), row["macro_f1"])
         for section, row in test.items()
     ]
     heads = ("test faces (drawn)", "n", "accuracy", "95 % interval", "macro F1")
@@ -83,17 +78,15 @@ def _print_table() -> None:
 
 def _recognize_clip() -> None:
     """Draw a short clip of two faces and let the real-time program name their expressions."""
-    clip = OUTPUT / "clip.mp4"
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), CLIP_RATE, CLIP_SIZE)
+    writer = cv2.VideoWriter(str(OUTPUT / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), CLIP_RATE, CLIP_SIZE)
     for frame, _ in draw_clip(np.random.default_rng(42), seconds=4.0, frames_per_second=CLIP_RATE, size=CLIP_SIZE):
         writer.write(frame)
     writer.release()
-    files = ("--output", "annotated.mp4", "--csv", "faces.csv", "--summary", "timeline.png")
-    outputs = [word if word.startswith("--") else str(OUTPUT / word) for word in files]
-    model = str(OUTPUT / "models/export/model.onnx")
+    files = {"--source": "clip.mp4", "--model": "models/export/model.onnx", "--output": "annotated.mp4"}
+    files |= {"--csv": "faces.csv", "--summary": "timeline.png"}
     # Haar is built in: the demo must not depend on a download.
-    command = (sys.executable, "-m", "src.realtime", "--headless", "--detector", "haar", "--source", str(clip))
-    _run(*command, "--model", model, *outputs)
+    command = (sys.executable, "-m", "src.realtime", "--headless", "--detector", "haar")
+    _run(*command, *(word for option, name in files.items() for word in (option, str(OUTPUT / name))))
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ FER2013_COPIES = (
 VOTES_HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 VOTE_OF_CLASS = (4, 5, 6, 1, 3, 2, 0)
 NUM_PHOTOS = 140
+HOLD_SECONDS = 1.5
 EXPW_SHARES = (0.11, 0.09, 0.07, 0.24, 0.15, 0.11, 0.23)
 # What is wrong with the first photos' boxes (they can be clipped) and with the last rows of label.lst, in that order.
 # The lost rows stay below 2 % of all, the share at which ingest_expw refuses a data set.
@@ -346,11 +347,10 @@ def draw_clip(
     frames_per_second: float = 25.0,
     size: tuple[int, int] = (640, 480),
     num_faces: int = 2,
-    hold_seconds: float = 1.5,
 ) -> Iterator[tuple[np.ndarray, list[DrawnFace]]]:
     """The frames of a short video of people who sway a little and take on one expression after another.
 
-    size: width and height, pixels. hold_seconds: an expression lasts that long; its last fifth turns into the next.
+    size: width and height, pixels. An expression lasts `HOLD_SECONDS`; its last fifth turns into the next.
     Yields the frame, uint8 `(height, width, 3)` BGR, and the faces from left to right with the expression shown.
     """
     width, height = size
@@ -358,11 +358,11 @@ def draw_clip(
     side = min(0.45 * height, 0.55 * width / num_faces)
     people = [draw_person(rng) for _ in range(num_faces)]
     phases = rng.uniform(0, 2 * np.pi, (num_faces, 3))
-    num_holds = int(np.ceil(seconds / hold_seconds)) + 1
+    num_holds = int(np.ceil(seconds / HOLD_SECONDS)) + 1
     shown = [np.concatenate([rng.permutation(EXPRESSIONS) for _ in range(num_holds)]) for _ in range(num_faces)]
     for number in range(round(seconds * frames_per_second)):
         time_s = number / frames_per_second
-        hold, part = divmod(time_s / hold_seconds, 1.0)
+        hold, part = divmod(time_s / HOLD_SECONDS, 1.0)
         turning = float(np.clip((part - 0.8) / 0.2, 0.0, 1.0))
         frame, faces = background.copy(), []
         for index, person in enumerate(people):

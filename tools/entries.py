@@ -17,14 +17,18 @@ class Entry:
     too_short: bool = False  # fewer epochs than such a network needs: in the table, not in the picture
 
 
+def runs_wanted(name: str, entry: Entry) -> list[tuple[str, list[str]]]:
+    """Name and settings of each run of an entry."""
+    if not entry.seeds:
+        return [(name, [*entry.settings])]
+    return [(f"{name}-{place}", [*entry.settings, f"train.seed={s}"]) for place, s in enumerate(entry.seeds, 1)]
+
+
 def augmentation(**strengths: float) -> tuple[str, ...]:
     """Of rotation (degrees), shift, zoom, brightness, contrast (fractions), flip, erasing; what is not named is off."""
     names = ("rotation", "shift", "zoom", "brightness", "contrast", "erasing")
-    flip = str(bool(strengths.get("flip"))).lower()
-    return (
-        *(f"train.augmentation.{name}={strengths.get(name, 0)}" for name in names),
-        f"train.augmentation.flip={flip}",
-    )
+    flip = str(bool(strengths.pop("flip", False))).lower()
+    return *(f"train.augmentation.{name}={strengths.get(name, 0)}" for name in names), f"train.augmentation.flip={flip}"
 
 
 # Adam at a constant rate on single labels, the last epoch kept: none of our own regularization, as in the originals.

@@ -16,6 +16,7 @@ import faulthandler
 import functools
 import gzip
 import io
+import itertools
 import random
 import resource
 import shutil
@@ -44,7 +45,7 @@ from src.preparation.cropping import crop_faces
 
 MAX_SECONDS = 10  # per input
 MAX_MEMORY = 3 * 2**30  # bytes of address space beyond what the libraries took at the start
-MAX_OF_A_KIND = 3  # finds with the same last line that are kept
+MAX_OF_A_KIND = 3  # finds that end alike and are kept
 FINDS = Path(__file__).parents[1] / "build/fuzz"
 NUMBERS = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1)  # as lengths and offsets
 WORDS = (b"-1", b"256", b"1e9", b"99999999999999999999", b"nan", b"", b" ", b"\xd9\xa3", b"../", b"0x1")  # for a digit
@@ -66,13 +67,11 @@ def encoded(picture: np.ndarray, suffix: str = ".jpg") -> bytes:
 def fer2013_files() -> tuple[Files, Files]:
     """As a CSV, and as a folder of pictures."""
     lines, pictures = ["emotion,pixels,Usage"], {}
-    for number, (usage, folder) in enumerate(
-        {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}.items()
-    ):
+    for number, usage in enumerate(("Training", "PublicTest", "PrivateTest")):
         for code, name in enumerate(EXPRESSIONS):
             face = texture(10 * code + number)
             lines.append(f"{code},{' '.join(map(str, face.ravel()))},{usage}")
-            pictures[f"{folder}/{name}/{usage}_{100 * number + code}.jpg"] = encoded(face)
+            pictures[f"{'test' if number else 'train'}/{name}/{usage}_{100 * number + code}.jpg"] = encoded(face)
     return {"fer2013.csv": "\n".join(lines).encode() + b"\n"}, pictures
 
 
@@ -245,11 +244,12 @@ def fuzz_archive(folder: Path, draw: random.Random) -> Parse:
 def fuzz_face_set(folder: Path, draw: random.Random) -> Parse:
     buffer = io.BytesIO()
     np.save(buffer, np.stack([texture(seed) for seed in range(3)]))
-    images = buffer.getvalue()
+    images, labels = buffer.getvalue(), LABELS
     if draw.random() < 0.5:  # the header is where the damage matters
-        write(folder, {"images.npy": damage(images[:128], draw) + images[128:], "labels.csv": LABELS})
+        images = damage(images[:128], draw) + images[128:]
     else:
-        write(folder, {"images.npy": images, "labels.csv": damage(LABELS, draw)})
+        labels = damage(labels, draw)
+    write(folder, {"images.npy": images, "labels.csv": labels})
     return lambda: FaceSet.load(folder).targets.sum() + FaceSet.load(folder).images[:].sum()
 
 
@@ -264,7 +264,7 @@ class TooSlow(BaseException):
 
 
 def _alarm(_signal: int, _frame: object) -> None:
-    raise TooSlow
+    raise TooSlow(f"longer than {MAX_SECONDS} s")
 
 
 def try_input(seed: int, number: int, folder: Path) -> str | None:
@@ -276,11 +276,8 @@ def try_input(seed: int, number: int, folder: Path) -> str | None:
     parse = target(folder, draw)
     signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
     try:
-        parse()
-    except (UserError, PhotoError, MemberError):
-        return None
-    except TooSlow:
-        return f"{target.__name__}: longer than {MAX_SECONDS} s\n{traceback.format_exc()}"
+        with contextlib.suppress(UserError, PhotoError, MemberError):
+            parse()
     except BaseException:
         return f"{target.__name__}\n{traceback.format_exc()}"
     finally:
@@ -298,28 +295,26 @@ def main() -> None:
     faulthandler.enable()
     signal.signal(signal.SIGALRM, _alarm)
     tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
-    statm = Path("/proc/self/statm")
-    used = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MAX_MEMORY,) * 2)
     kinds: Counter[str] = Counter()
-    first = number = options.start if options.only is None else options.only
-    deadline = time.time() + (60 * options.minutes if options.only is None else 0)
-    while True:
+    deadline, tried = time.time() + 60 * options.minutes, 0
+    for number in itertools.count(options.start) if options.only is None else [options.only]:
         # Should a native library crash here, the input that it died of stays, and `--start` continues after it.
         folder = FINDS / f"{options.seed}_{number}"
         problem = try_input(options.seed, number, folder)
-        if problem:
-            kinds[kind := problem.strip().splitlines()[-1][:40]] += 1
+        kind = (problem or "").strip()[-40:]
+        kinds[kind] += bool(problem)
         if problem and kinds[kind] <= MAX_OF_A_KIND:
             (folder / "problem.txt").write_text(problem, encoding="utf-8")
             print(f"\nFIND {folder.name}: {problem}", flush=True)
         else:
             shutil.rmtree(folder)
-        number += 1
+        tried += 1
         if time.time() >= deadline:
             break
-    print(f"{number - first:,} inputs, seed {options.seed}: {kinds.total()} finds")
-    sys.exit(1 if kinds else 0)
+    print(f"{tried:,} inputs, seed {options.seed}: {kinds.total()} finds")
+    sys.exit(1 if kinds.total() else 0)
 
 
 if __name__ == "__main__":

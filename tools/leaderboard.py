@@ -24,9 +24,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from src.errors import UserError, run_program
 from src.evaluation.plots import drawing
-from src.report.experiments import experiment_commits, file_at
+from src.report.experiments import experiment_commits, file_at, flat
 from src.storage import replace_file
-from tools.entries import ABLATIONS, BASELINE, LEADERBOARD, Entry
+from tools.entries import ABLATIONS, BASELINE, LEADERBOARD, Entry, runs_wanted
 
 TABLE = Path("metrics/leaderboard.csv")
 PICTURE = Path("plots/leaderboard/accuracy.png")
@@ -37,6 +37,7 @@ DATA = {"train": "data/processed/smote", "validation": "data/processed/split/val
 SAME = ["validation", "test"]  # what rows of one table share
 # Sections of metrics/details/evaluate.json, the one by which rows are ranked first.
 SECTIONS = {"ferplus": "FER+", "fer2013": "FER2013's labels", "expw": "ExpW"}
+GROUPS = {f"{split}_{key}": f"{split}, {title}" for split in SAME for key, title in SECTIONS.items()}  # of columns
 MEASURES = ("n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1")
 RARE = ("disgust", "fear")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # Okabe and Ito
@@ -66,7 +67,7 @@ def read_run(name: str, commit: str) -> Run:
         stages = yaml.load(lock, yaml.CSafeLoader)["stages"].values()
         settings: dict[str, Any] = {}
         for stage in stages:
-            settings |= _flat(stage.get("params", {}).get("params.yaml", {}))
+            settings |= flat(stage.get("params", {}).get("params.yaml", {}))
         hashes = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
         data = {part: hashes[path][:12] for part, path in DATA.items()}
         return Run(commit[:10], settings, data, json.loads(figures), json.loads(training))
@@ -77,29 +78,19 @@ def read_run(name: str, commit: str) -> Run:
         ) from error
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
 def runs_of(entries: Mapping[str, Entry]) -> dict[str, Run]:
     """Name -> run, of what this clone has; those whose settings are not the entry's are named and left out."""
     known, found, missing = experiment_commits(), {}, []
-    for name, entry in entries.items():
-        for place, seed in enumerate(entry.seeds or (None,), 1):
-            run_name = name if seed is None else f"{name}-{place}"
-            if run_name not in known:
-                missing.append(run_name)
-                continue
-            run = read_run(run_name, known[run_name])
-            wanted = {key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in entry.settings)}
-            wanted |= {} if seed is None else {"train.seed": seed}
-            if others := [f"{key}={run.settings.get(key)}" for key in wanted if run.settings.get(key) != wanted[key]]:
-                print(f"{run_name}: left out, it was run with other settings: {', '.join(others)}")
-            else:
-                found[run_name] = run
+    for name, settings in (run for entry in entries.items() for run in runs_wanted(*entry)):
+        if name not in known:
+            missing.append(name)
+            continue
+        run = read_run(name, known[name])
+        wanted = {key: yaml.safe_load(value) for key, _, value in (setting.partition("=") for setting in settings)}
+        if others := [f"{key}={run.settings.get(key)}" for key in wanted if run.settings.get(key) != wanted[key]]:
+            print(f"{name}: left out, it was run with other settings: {', '.join(others)}")
+        else:
+            found[name] = run
     if missing:
         print(f"not run in this clone: {', '.join(missing)}")
     return found
@@ -121,17 +112,18 @@ def row_of(run: Run) -> dict[str, Any]:
 
 def rebuild() -> None:
     """Write the table and the picture. Raises UserError when there is nothing to show."""
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[Any, dict[Any, str]] = {}
     if TABLE.is_file():
         try:
             old = pd.read_csv(TABLE, dtype=str, keep_default_na=False)
             old[["name", "title", *SAME]]  # a KeyError where it is another table
-            rows = {row["name"]: {str(key): value for key, value in row.items()} for _, row in old.iterrows()}
+            rows = old.set_index("name", drop=False).to_dict("index")
         except (KeyError, ValueError) as error:
             raise UserError(f"{TABLE} is damaged ({error}). `git checkout {TABLE}` restores it.") from error
     runs = runs_of(LEADERBOARD)
     if file_at("HEAD", "dvc.lock"):
-        commit = _git("log", "-1", "--format=%H", "--", "dvc.lock", "metrics/details")
+        command = ["git", "log", "-1", "--format=%H", "--", "dvc.lock", "metrics/details"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         runs = {RELEASED: read_run(RELEASED, commit), **runs}
     titles = {name: entry.title for name, entry in LEADERBOARD.items()} | {RELEASED: "the released model"}
     for name, run in runs.items():
@@ -147,10 +139,6 @@ def rebuild() -> None:
     draw_accuracy(PICTURE, drawn, sorted(short & set(tables[0]["name"])))
     for part in tables:
         print(f"\n{_same_faces(part)}\n{summary(part)}")
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def ranked_tables(table: pd.DataFrame, first: Mapping[str, str]) -> list[pd.DataFrame]:
@@ -182,7 +170,7 @@ def _same_faces(table: pd.DataFrame) -> str:
 
 def summary(table: pd.DataFrame) -> str:
     """Accuracies for the screen; intervals and macro F1 are in the file."""
-    keys = {f"{split}_{key}_accuracy": f"{split}, {title}" for split in SAME for key, title in SECTIONS.items()}
+    keys = {f"{group}_accuracy": title for group, title in GROUPS.items()}
     shown = table[["name", *(key for key in keys if (table[key] != "").any())]].rename(columns=keys)
     return shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
 
@@ -190,8 +178,7 @@ def summary(table: pd.DataFrame) -> str:
 def draw_accuracy(path: Path, table: pd.DataFrame, left_out: list[str]) -> None:
     """Accuracy with its 95 % interval, and macro F1 (hollow); ranked by the first panel."""
     drawn = table.iloc[::-1].reset_index(drop=True)
-    groups = {f"{split}_{key}": f"{split}, {title}" for split in SAME for key, title in SECTIONS.items()}
-    groups = {key: title for key, title in groups.items() if _numbers(drawn, f"{key}_accuracy").notna().any()}
+    groups = {key: title for key, title in GROUPS.items() if _numbers(drawn, f"{key}_accuracy").notna().any()}
     ranked_by = next((key for key in groups if key.startswith("validation")), "")
     groups = {key: title for key, title in groups.items() if key == ranked_by or key.startswith("test")}
     with drawing(path, 3.2 + 1.9 * len(groups), 1.6 + 0.42 * len(drawn)) as figure:
@@ -256,8 +243,7 @@ def _means(runs: list[Run]) -> dict[str, str]:
     """Mean and spread over seeds of what validation has; recall of the rare classes where it was measured."""
     shown = {"seeds": str(len(runs)), "train faces": f"{runs[0].training.get('train', {}).get('n', 0):,}"}
     for section, title in SECTIONS.items():
-        parts = [run.figures["validation"].get(section) for run in runs]
-        found = [part for part in parts if part]
+        found = [run.figures["validation"][section] for run in runs if section in run.figures["validation"]]
         if found:
             shown[title] = _spread([part["accuracy"] for part in found])
             shown[f"macro F1, {title}"] = _spread([part["macro_f1"] for part in found])
@@ -279,12 +265,10 @@ def _spread(values: list[float]) -> str:
 def queue(name: str, entry: Entry) -> None:
     """`dvc exp run --queue`, once for every seed; a killed training continues where it was."""
     taken = experiment_commits()
-    for place, seed in enumerate(entry.seeds or (None,), 1):
-        run_name = name if seed is None else f"{name}-{place}"
+    for run_name, settings in runs_wanted(name, entry):
         if run_name in taken:
             print(f"{run_name} is there already; `dvc exp remove {run_name}` makes room for another run")
             continue
-        settings = [*entry.settings, *([] if seed is None else [f"train.seed={seed}"])]
         command = ["dvc", "exp", "run", "--queue", "--name", run_name]
         if subprocess.run([*command, *(word for setting in settings for word in ("-S", setting))]).returncode:
             raise UserError(f"`dvc exp run --queue --name {run_name}` failed; its message is above.")

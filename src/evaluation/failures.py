@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from src.evaluation.labellings import by_majority, section
+from src.evaluation.labellings import by_majority, clusters, section
 from src.evaluation.metrics import ScoringRules, confusion_matrix, evaluate_faces, rounded
 from src.evaluation.scoring import ScoredFaces
 from src.expressions import EXPRESSIONS, NUM_CLASSES
@@ -70,7 +70,7 @@ def failure_figures(
 
 def by_condition(part: ScoredFaces, box_sides: pd.Series, rules: ScoringRules) -> dict[str, list[Any]]:
     """Condition -> quarters of the faces in rising order: from, to, and their accuracy. Size only where it is known."""
-    images, cluster = part.faces.images, part.clusters
+    images, cluster = part.faces.images, clusters(part.faces.labels)
     values = {
         "size": part.faces.labels["image_name"].map(box_sides).to_numpy(np.float64),
         "sharpness": np.array([cv2.Laplacian(np.asarray(image), cv2.CV_64F).var() for image in images]),
@@ -82,12 +82,8 @@ def by_condition(part: ScoredFaces, box_sides: pd.Series, rules: ScoringRules) -
         groups = np.array_split(known[np.argsort(value[known], kind="stable")], _GROUPS)
         if all(map(len, groups)):
             figures[name] = [
-                {
-                    **rounded({"from": value[rows].min(), "to": value[rows].max()}),
-                    **evaluate_faces(
-                        part.probabilities[rows], part.targets[rows], cluster[rows], rules, per_class=False
-                    ),
-                }
+                rounded({"from": value[rows].min(), "to": value[rows].max()})
+                | evaluate_faces(part.probabilities[rows], part.targets[rows], cluster[rows], rules, per_class=False)
                 for rows in groups
             ]
     return figures

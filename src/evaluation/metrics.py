@@ -44,8 +44,6 @@ def evaluate_faces(
     predicted has a precision of 0. chance_accuracy is what blind guessing among seven gives, majority_class_accuracy
     what always naming the most frequent class does. accuracy_when_certain is absent when no face reaches it.
     """
-    if len(targets) == 0 or probabilities.shape != (len(targets), NUM_CLASSES):
-        raise ValueError(f"expected probabilities (N, {NUM_CLASSES}) and targets (N,), N >= 1")
     probabilities = probabilities.astype(np.float64)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     correct, named = predicted == targets, targets != CONTEMPT
@@ -188,11 +186,10 @@ def _with_interval(name: str, value: np.ndarray, drawn: np.ndarray, count: int) 
 
 def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Plain Python numbers: counts and texts as they are, all else with 5 decimals."""
-    return {
-        name: rounded(value)
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, int | str)
-        else round(float(value), DECIMALS)
-        for name, value in figures.items()
-    }
+    plain: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            plain[name] = rounded(value)
+        else:
+            plain[name] = value if isinstance(value, int | str) else round(float(value), DECIMALS)
+    return plain

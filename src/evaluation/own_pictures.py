@@ -49,19 +49,18 @@ def list_pictures(source: str | Path) -> list[LabelledPicture]:
 
 
 def _list_folder(folder: Path) -> list[LabelledPicture]:
-    pictures, unknown = [], []
-    for entry in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        expression = FOLDER_NAMES.get(entry.name.lower())
-        if expression is None:
-            unknown.append(entry.name)
-            continue
-        files = sorted(path for path in entry.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
-        pictures += [LabelledPicture(path, expression) for path in files]
-    if unknown:
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if unknown := [path.name for path in folders if path.name.lower() not in FOLDER_NAMES]:
         raise UserError(
             f"{folder} has the subfolders {unknown}, which are no expressions; expected {', '.join(EXPRESSIONS)}. "
             "Rename or move them."
         )
+    pictures = [
+        LabelledPicture(path, FOLDER_NAMES[entry.name.lower()])
+        for entry in folders
+        for path in sorted(entry.rglob("*"))
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+    ]
     if not pictures:
         raise UserError(
             f"{folder} has no pictures ({', '.join(PHOTO_SUFFIXES)}) in subfolders named after expressions "
@@ -82,17 +81,15 @@ def _list_csv(path: Path) -> list[LabelledPicture]:
     boxed = [column for column in _BOX_COLUMNS if column in table]
     if boxed and len(boxed) < len(_BOX_COLUMNS):
         raise UserError(f"{path} has the columns {boxed} only; a box needs {', '.join(_BOX_COLUMNS)}, in pixels.")
-    boxes = table[boxed].apply(pd.to_numeric, errors="coerce")
-    expressions = [FOLDER_NAMES.get(label.strip().lower(), "") for label in table["expression"]]
+    boxes = table[boxed].apply(pd.to_numeric, errors="coerce").astype(float)
     pictures = []
-    for line, (row, expression) in enumerate(zip(table.itertuples(), expressions, strict=True), start=2):
-        box = tuple(map(float, boxes.loc[row.Index])) if boxed else None
+    for line, (image, label) in enumerate(zip(table["image"], table["expression"], strict=True), start=2):
+        box, expression = tuple(boxes.iloc[line - 2].tolist()), FOLDER_NAMES.get(label.strip().lower())
         if box and not (np.isfinite(box).all() and min(box[2:]) > 0):
             raise UserError(f"{path}, line {line}: x, y, width and height must be numbers, the last two above 0.")
         if not expression:
-            expected = ", ".join(EXPRESSIONS)
-            raise UserError(f"{path}, line {line}: {row.expression!r} is no expression; expected {expected}.")
-        pictures.append(LabelledPicture(path.parent / str(row.image), expression, box))  # type: ignore[arg-type]
+            raise UserError(f"{path}, line {line}: {label!r} is no expression; expected {', '.join(EXPRESSIONS)}.")
+        pictures.append(LabelledPicture(path.parent / image, expression, box or None))
     return pictures
 
 

@@ -25,6 +25,7 @@ CONDITIONS = {
     "brightness": "brightness (mean grey level)",
 }
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")  # of sections
+_ERROR_BARS: dict[str, Any] = {"color": "black", "linewidth": 0.9, "capsize": 2.5}
 _CONFUSION_LABELS = (*EXPRESSIONS, "contempt")
 _STYLE: dict[str, Any] = {
     "figure.dpi": 150,
@@ -78,19 +79,15 @@ def draw_per_class(path: str | Path, sections: Mapping[str, Mapping[str, Any]]) 
     """Title -> `per_class` of `metrics.evaluate_faces`: precision (pale) and recall (full) with 95 % intervals."""
     with drawing(path, 7.2, 0.4 + 3 * len(sections)) as figure:
         for axes, (title, per_class) in zip(_panels(figure, len(sections), 1), sections.items(), strict=True):
-            for place, (name, row) in enumerate(per_class.items()):
-                for side, measure in ((-0.2, "precision"), (0.2, "recall")):
-                    pale, value = measure == "precision", row[measure]
-                    face = (COLOURS[name], 0.35 if pale else 1.0)
-                    hatch = "///" if pale else None
-                    axes.bar(place + side, value, 0.36, facecolor=face, edgecolor="black", linewidth=0.6, hatch=hatch)
-                    ends = [[value - row[f"{measure}_low"]], [row[f"{measure}_high"] - value]]
-                    axes.errorbar(place + side, value, yerr=ends, color="black", linewidth=0.9, capsize=2.5)
-                    top = row[f"{measure}_high"] + 0.02
-                    axes.text(place + side, top, f"{value:.2f}", ha="center", fontsize=7.5)
-            for measure, opacity, hatch in (("precision", 0.35, "///"), ("recall", 1.0, None)):
-                face = ("#777777", opacity)
-                axes.bar(0, 0, facecolor=face, edgecolor="black", linewidth=0.6, hatch=hatch, label=measure)
+            table = pd.DataFrame(per_class).T
+            for side, measure, opacity, hatch in ((-0.2, "precision", 0.35, "///"), (0.2, "recall", 1.0, None)):
+                edge: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.6, "hatch": hatch}
+                places, colours = np.arange(len(table)) + side, [(COLOURS[name], opacity) for name in table.index]
+                axes.bar(places, table[measure], 0.36, color=colours, **edge)
+                axes.errorbar(places, table[measure], _ends(table, measure), fmt="none", **_ERROR_BARS)
+                for place, value, high in zip(places, table[measure], table[f"{measure}_high"], strict=True):
+                    axes.text(place, high + 0.02, f"{value:.2f}", ha="center", fontsize=7.5)
+                axes.bar(0, 0, color=("#777777", opacity), label=measure, **edge)
             axes.set_xticks(range(len(per_class)), [f"{name}\nn = {row['n']:,}" for name, row in per_class.items()])
             axes.tick_params(axis="x", length=0)
             axes.set_ylim(0, 1.1)
@@ -152,11 +149,9 @@ def draw_conditions(path: str | Path, sections: Mapping[str, Mapping[str, Any]])
                 table = pd.DataFrame(section.get(name, []))
                 if table.empty:
                     continue
-                ends = [table["accuracy"] - table["accuracy_low"], table["accuracy_high"] - table["accuracy"]]
                 middle = np.sqrt(np.maximum(table["from"], 1) * table["to"])
-                axes.errorbar(
-                    middle, table["accuracy"], yerr=ends, color=colour, marker="o", markersize=4, capsize=2, label=title
-                )
+                points = {"color": colour, "marker": "o", "markersize": 4, "capsize": 2, "label": title}
+                axes.errorbar(middle, table["accuracy"], _ends(table, "accuracy"), **points)
             if name != "brightness":
                 axes.set_xscale("log")
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -188,8 +183,8 @@ def draw_corruptions(path: str | Path, sections: Mapping[str, Mapping[str, Any]]
 def draw_learning_curves(path: str | Path, history: pd.DataFrame) -> None:
     """Loss and accuracy of train and validation over the epochs, the teacher's apart from the network's own.
 
-    history: epoch, phase, loss, accuracy, val_loss, val_accuracy; where it has a column `kept`, the epoch that
-    was kept is marked, or all whose mean was. The start of a later phase of one network is a dashed line.
+    history: epoch, phase, loss, accuracy, val_loss, val_accuracy, kept: the epoch that was kept is marked, or all whose
+    mean was. The start of a later phase of one network is a dashed line.
     """
     is_teacher = history["phase"] == "teacher"
     networks = {"teacher": history[is_teacher], "the network itself": history[~is_teacher]}
@@ -205,7 +200,7 @@ def draw_learning_curves(path: str | Path, history: pd.DataFrame) -> None:
                     (f"val_{measure}", VALIDATION_COLOUR, "validation"),
                 ):
                     axes.plot(rows["epoch"], rows[column], color=colour, label=label, marker=marker, markersize=4)
-                kept = rows[_flags(rows["kept"])] if "kept" in rows else rows[:0]
+                kept = rows[rows["kept"].astype(bool)]
                 if len(kept):
                     last = kept["epoch"].iloc[-1]
                     label = f"kept: epoch {last}" if len(kept) == 1 else f"kept: mean of {len(kept)} epochs, to {last}"
@@ -251,6 +246,6 @@ def _panels(figure: Figure, rows: int, columns: int, *, sharey: bool = False) ->
     return list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
 
 
-def _flags(column: pd.Series) -> np.ndarray:
-    """A yes/no column of a CSV file, written as booleans or as 0 and 1, as bool `(N,)`."""
-    return column.astype(str).str.lower().isin({"true", "1", "1.0"}).to_numpy()
+def _ends(table: pd.DataFrame, measure: str) -> np.ndarray:
+    """How far the 95 % interval reaches below and above each value, `(2, N)`."""
+    return np.abs(table[[f"{measure}_low", f"{measure}_high"]].to_numpy() - table[[measure]].to_numpy()).T

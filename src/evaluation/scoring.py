@@ -4,6 +4,7 @@
 agrees with the Keras model is checked where it is exported.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from tabulate import tabulate
 from src.errors import UserError
 from src.evaluation import plots
 from src.evaluation.calibration import reliability_table, risk_coverage, smallest_threshold
-from src.evaluation.labellings import SOURCES, clusters, main_sections, section, split_sections, title
+from src.evaluation.labellings import SOURCES, main_sections, section, split_sections, title
 from src.evaluation.metrics import DECIMALS, ScoringRules, compare, confusion_matrix, evaluate_split, rounded
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
@@ -25,10 +26,10 @@ from src.sheets import draw_sheet, save_picture
 from src.storage import replace_file
 
 # How often the answers that are not "uncertain" should be right; people's majority is the surer label.
-CERTAIN_ACCURACY, _CERTAIN_ACCURACY = {"fer2013": 0.90}, 0.60  # by source, and of every other one
+CERTAIN_ACCURACY = defaultdict(lambda: 0.60, fer2013=0.90)  # by source
 _FEWEST_FACES = 50  # in a bin of the reliability curve
 _NAMES = (*EXPRESSIONS, "contempt")
-_HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy")
+_HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "kept")
 _SHEET_TILE = 128  # pixels, side of a face on the sheet of mistakes
 _SHEET_COLUMNS = 8
 
@@ -68,17 +69,10 @@ class ScoredFaces:
     def curve(self) -> pd.DataFrame:
         return risk_coverage(self.confidence, self.correct)
 
-    @property
-    def clusters(self) -> np.ndarray:
-        return clusters(self.faces.labels)
-
 
 def score_split(classifier: Classifier, directory: str | Path) -> ScoredFaces:
-    """Load a part of the split and classify its faces.
-
-    Raises UserError when the set is missing, empty or of another image size than the model's, when its labels do
-    not say which pictures have a copy in train, or when the model's answers are not probabilities.
-    """
+    """Load a part of the split and classify its faces. Raises UserError when the set is missing, empty or of another
+    image size than the model's."""
     faces = FaceSet.load(directory)
     if not len(faces):
         raise UserError(f"{directory} holds no faces to score. Check the data and `split.protocol` in params.yaml.")
@@ -87,15 +81,7 @@ def score_split(classifier: Classifier, directory: str | Path) -> ScoredFaces:
             f"{directory} holds faces of {faces.image_size} pixels, but the model was trained on "
             f"{classifier.metadata.image_size}. Bring both up to date with `dvc repro`."
         )
-    if "copy_in_train" not in faces.labels.columns:
-        raise UserError(f"{directory}/labels.csv has no column copy_in_train. Rebuild it with `dvc repro -f -s split`.")
-    probabilities = classifier.predict(np.asarray(faces.images))
-    if not np.isfinite(probabilities).all() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        raise UserError(
-            "The model's outputs are not probabilities (each row should sum to 1). "
-            "Export it again with `dvc repro -f -s export`."
-        )
-    return ScoredFaces(faces, probabilities, faces.targets)
+    return ScoredFaces(faces, classifier.predict(np.asarray(faces.images)), faces.targets)
 
 
 def evaluation_figures(test: ScoredFaces, validation: ScoredFaces, rules: ScoringRules) -> dict[str, Any]:
@@ -107,9 +93,11 @@ def evaluation_figures(test: ScoredFaces, validation: ScoredFaces, rules: Scorin
     wants on validation, and the share of its faces that then get one; only the wish where none fulfils it.
     """
     thresholds = {
-        source: {"wanted_accuracy": wanted, **smallest_threshold(validation.section(name).curve, wanted)}
+        source: {
+            "wanted_accuracy": CERTAIN_ACCURACY[source],
+            **smallest_threshold(validation.section(name).curve, CERTAIN_ACCURACY[source]),
+        }
         for source, name in main_sections(validation.faces.labels).items()
-        for wanted in [CERTAIN_ACCURACY.get(source, _CERTAIN_ACCURACY)]
     }
     labels = validation.faces.labels.drop(columns="copy_in_train")
     return {
@@ -179,7 +167,7 @@ def draw_validation_plots(
 ) -> None:
     """risk_coverage.png, conditions.png and corruptions.png. failures: `failures.failure_figures`."""
     parts = {
-        f"{title(name)}, n = {len(part.targets):,}": (part.curve, CERTAIN_ACCURACY.get(source, _CERTAIN_ACCURACY))
+        f"{title(name)}, n = {len(part.targets):,}": (part.curve, CERTAIN_ACCURACY[source])
         for source, name in main_sections(validation.faces.labels).items()
         for part in [validation.section(name)]
     }
@@ -213,10 +201,7 @@ def draw_mistakes(path: Path, parts: Mapping[str, ScoredFaces], count: int) -> N
 
 def read_history(path: str | Path) -> pd.DataFrame:
     """The epochs of the training, as stage train writes them. Raises UserError when missing or incomplete."""
-    history = _read_table(path, _HISTORY_COLUMNS, "train")
-    if history.empty:
-        raise UserError(f"{path} holds no epoch. Train again with `dvc repro -f -s train`.")
-    return history
+    return _read_table(path, _HISTORY_COLUMNS, "train")
 
 
 def read_class_distribution(directory: str | Path) -> pd.DataFrame:
@@ -266,11 +251,9 @@ def _read_table(path: str | Path, columns: tuple[str, ...], stage: str) -> pd.Da
     remedy = f"Write it again with `dvc repro -f -s {stage}`."
     try:
         table = pd.read_csv(path, keep_default_na=False)
+        table[list(columns)]  # a KeyError where one is missing
     except FileNotFoundError:
         raise UserError(f"{path} is missing. {remedy}") from None
-    except ValueError as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())}). {remedy}") from error
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise UserError(f"{path} lacks the columns {missing}. {remedy}")
     return table

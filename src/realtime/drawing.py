@@ -80,11 +80,6 @@ def _capital_top(height: int, bold: bool) -> int:
     return int(np.flatnonzero(_letters("H", height, bold).any(axis=(1, 2)))[0])
 
 
-def _clip(scene: np.ndarray, left: int, top: int, right: int, bottom: int) -> tuple[slice, slice]:
-    rows, columns = scene.shape[:2]
-    return slice(max(0, top), max(0, min(bottom, rows))), slice(max(0, left), max(0, min(right, columns)))
-
-
 @lru_cache(maxsize=256)
 def _rounded(width: int, height: int, radius: int) -> np.ndarray:
     """Coverage of a rounded rectangle, float32 `(height, width, 1)`."""
@@ -111,9 +106,8 @@ def draw_panel(
     opacity: float = PANEL_OPACITY,
 ) -> None:
     """A filled, rounded, see-through rectangle; what reaches outside the frame is cut off."""
-    if width <= 0 or height <= 0:
-        return
-    rows, columns = _clip(scene, left, top, left + width, top + height)
+    rows = slice(max(0, top), max(0, min(top + height, scene.shape[0])))
+    columns = slice(max(0, left), max(0, min(left + width, scene.shape[1])))
     patch = scene[rows, columns]
     if patch.size == 0:
         return

@@ -63,10 +63,9 @@ class FaceBoxes(Annotator):
         x, y, side, _ = face.box
         colour = EXPRESSION_COLOURS[face.expression]
         thick = max(1, round(2 * unit(scene)))
-        left, top, right, bottom = (round(value) for value in (x, y, x + side, y + side))
-        limit = thick
-        left, top = max(limit, left), max(limit, top)
-        right, bottom = min(scene.shape[1] - 1 - limit, right), min(scene.shape[0] - 1 - limit, bottom)
+        left, top = max(thick, round(x)), max(thick, round(y))
+        right = min(scene.shape[1] - 1 - thick, round(x + side))
+        bottom = min(scene.shape[0] - 1 - thick, round(y + side))
         arm = max(4, round(0.2 * side))
         for ink, width in ((PANEL, thick + 2 * max(1, thick // 2)), (colour, thick)):
             for corner_x, step_x in ((left, arm), (right, -arm)):
@@ -97,11 +96,9 @@ class FaceBoxes(Annotator):
         number, answer = f"{face.id}", FaceBoxes._answer(face)
         number_width = text_width(number, height, bold=True)
         left, top, total, tall = FaceBoxes.label_box(scene, face)
-        colour = EXPRESSION_COLOURS[face.expression]
-        draw_panel(scene, left, top, total, tall, radius=max(2, round(5 * u)), opacity=0.82)
-        draw_panel(
-            scene, left, top, number_width + 2 * pad, tall, radius=max(2, round(5 * u)), colour=colour, opacity=1
-        )
+        colour, radius = EXPRESSION_COLOURS[face.expression], max(2, round(5 * u))
+        draw_panel(scene, left, top, total, tall, radius=radius, opacity=0.82)
+        draw_panel(scene, left, top, number_width + 2 * pad, tall, radius=radius, colour=colour, opacity=1)
         draw_text(scene, number, left + pad, top + pad, height, _ink_on(colour), bold=True)
         draw_text(scene, answer, left + number_width + 3 * pad, top + pad, height, INK, bold=True)
 
@@ -123,10 +120,12 @@ class ProbabilityBars(Annotator):
     def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
         occupied: list[Box] = [face.box for face in faces] + [FaceBoxes.label_box(scene, face) for face in faces]
         area = self._strip.area(scene, faces) if self._strip else None
+        rows = scene.shape[0]
         if area is not None:
             occupied.append(area)
+            rows = area[1] if area[1] >= self._size(scene)[1] else rows
         for face in sorted(faces, key=lambda face: -face.box[2])[:_MOST_BARS]:
-            place = self._place(scene, face, faces, occupied)
+            place = self._place(scene, rows, face, occupied, alone=len(faces) == 1)
             if place is not None:
                 self._draw_bars(scene, face, *place)
                 occupied.append((*place, *self._size(scene)))
@@ -136,20 +135,19 @@ class ProbabilityBars(Annotator):
         u = unit(scene)
         return round(184 * u), round(140 * u)
 
-    def _place(self, scene: np.ndarray, face: Face, faces: list[Face], occupied: list[Box]) -> tuple[int, int] | None:
-        """Left and top of the panel where it covers least; None on a crowded scene or a tiny frame."""
-        width, height = self._size(scene)
-        rows, columns = scene.shape[:2]
-        area = self._strip.area(scene, faces) if self._strip else None
-        if area is not None and area[1] >= height:
-            rows = area[1]
+    @staticmethod
+    def _place(scene: np.ndarray, rows: int, face: Face, occupied: list[Box], *, alone: bool) -> tuple[int, int] | None:
+        """Left and top of the panel, within the upper `rows`, where it covers least; None on a crowded scene or a tiny
+        frame."""
+        width, height = ProbabilityBars._size(scene)
+        columns = scene.shape[1]
         if width > columns or height > rows:
             return None
         x, y, side, _ = face.box
         gap = round(8 * unit(scene))
         sides = ((x + side + gap, y), (x - width - gap, y), (x, y + side + gap), (x, y - height - 4 * gap))
         # On the face itself if need be, where it is alone; hardly on others.
-        best, least = None, 0.15 if len(faces) > 1 else 1.1
+        best, least = None, 1.1 if alone else 0.15
         for wished_left, wished_top in sides:
             left = int(np.clip(wished_left, 0, columns - width))
             top = int(np.clip(wished_top, 0, rows - height))
@@ -195,30 +193,28 @@ class TimelineStrip(Annotator):
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
 
-    def _rows(self, faces: list[Face]) -> list[int]:
-        """Ids, those in view first where there are too many."""
-        present = {face.id for face in faces}
-        return sorted(sorted(self._timeline.faces, key=lambda number: (number not in present, -number))[:_MOST_ROWS])
+    def _layout(self, scene: np.ndarray, faces: list[Face]) -> tuple[list[int], int, int, int]:
+        """Ids, those in view first where there are too many; margin, height of a row and of a capital in pixels."""
+        present, u = {face.id for face in faces}, unit(scene)
+        known = sorted(self._timeline.faces, key=lambda number: (number not in present, -number))
+        return sorted(known[:_MOST_ROWS]), round(8 * u), max(6, round(16 * u)), max(4, round(9 * u))
 
     def area(self, scene: np.ndarray, faces: list[Face]) -> tuple[int, int, int, int] | None:
         """Left, top, width and height of the strip in pixels, or None when there is none."""
-        numbers, u = self._rows(faces), unit(scene)
+        numbers, pad, row_height, letters = self._layout(scene, faces)
         if not numbers or scene.shape[0] < 60:
             return None
-        pad, row_height, letters = round(8 * u), max(6, round(16 * u)), max(4, round(9 * u))
         height = 2 * pad + len(numbers) * row_height + letters
         return pad, scene.shape[0] - height - pad, scene.shape[1] - 2 * pad, height
 
     def draw(self, scene: np.ndarray, faces: list[Face]) -> None:
-        area = self.area(scene, faces)
+        area, u = self.area(scene, faces), unit(scene)
         if area is None:
             return
-        u, numbers = unit(scene), self._rows(faces)
-        pad, row_height, letters = round(8 * u), max(6, round(16 * u)), max(4, round(9 * u))
+        numbers, pad, row_height, letters = self._layout(scene, faces)
         _, top, width, height = area
         draw_panel(scene, *area, radius=round(6 * u))
-        left = 2 * pad + text_width("00", letters, bold=True) + pad
-        right = pad + width - pad
+        left, right = 3 * pad + text_width("00", letters, bold=True), pad + width - pad
         now_s = self._timeline.now_s
         for index, number in enumerate(numbers):
             row = top + pad + index * row_height

@@ -16,7 +16,7 @@ import yaml
 
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
-from src.report.experiments import file_at
+from src.report.experiments import file_at, flat
 from src.report.pipeline import Stage, read_stages
 from src.report.revisions import Differences, Revision, compare, find_revision, uncommitted_files
 
@@ -90,64 +90,38 @@ class Contents:
 
 
 @contextmanager
-def _content_of(name: str, stage: str) -> Iterator[None]:
-    """Around whatever reads a file that a stage has written: another content is one message."""
+def _reading(name: str, stage: str = "") -> Iterator[None]:
+    """Around whatever reads a file, of a stage or of the repository: what it cannot read is one message."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:  # bad JSON and bad UTF-8 are ValueErrors
+    except FileNotFoundError:
         raise UserError(
-            f"{name} is not as stage {stage} writes it ({error!r}). Write it again with `dvc repro -f -s {stage}`, or "
-            f"restore it with `git checkout {name}`."
-        ) from error
+            f"{name} is missing. Run from the repository root; `git checkout {name}` restores it."
+        ) from None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:  # bad JSON, UTF-8: ValueErrors
+        writes = f"stage {stage} writes it" if stage else "it should be"
+        again = f"Write it again with `dvc repro -f -s {stage}`, or restore it" if stage else "Restore it"
+        message = " ".join(str(error).split())
+        raise UserError(f"{name} is not as {writes} ({message}). {again} with `git checkout {name}`.") from error
 
 
 @contextmanager
 def _json_of(contents: Contents, root: Path, name: str, stage: str) -> Iterator[dict[str, Any]]:
     """The content of a file of metrics, for what is done with it; {} where it is missing."""
-    with _content_of(name, stage):
-        content = json.loads((root / name).read_text(encoding="utf-8")) if (root / name).is_file() else None
-        if content is None:
+    with _reading(name, stage):
+        if not (root / name).is_file():
             contents.missing.append(name)
-        elif not isinstance(content, dict):
-            raise TypeError("no mapping of names to figures")
-        yield content or {}
-
-
-def _read_text(root: Path, name: str) -> str:
-    try:
-        return (root / name).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            f"{name} is missing. Run from the repository root; `git checkout {name}` restores it."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not UTF-8 text ({error}). `git checkout {name}` restores it.") from error
-
-
-def _read_params(text: str) -> dict[str, Any]:
-    try:
-        params = yaml.safe_load(text)
-        if isinstance(params, dict):
-            return params
-        trouble = "no mapping of keys to values"
-    except (yaml.YAMLError, ValueError) as error:
-        trouble = " ".join(str(error).split())
-    raise UserError(f"params.yaml is not valid: {trouble}. Correct it; `git checkout params.yaml` restores it.")
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"test": {"fer": 1}} -> {"test.fer": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return flat
+            yield {}
+        else:
+            content = json.loads((root / name).read_text(encoding="utf-8"))
+            yield dict(content.items())
 
 
 def _earlier(root: Path, name: str, differences: Differences) -> dict[str, Any]:
     """A file of metrics as it was in the commit compared with, flat; empty where it was not there."""
     content = file_at(differences.against.hash, name, root) if differences.against else None
     try:
-        return _flat(json.loads(content)) if content else {}
+        return flat(json.loads(content)) if content else {}
     except (ValueError, AttributeError):
         return {}
 
@@ -158,27 +132,22 @@ def _figure(values: Mapping[str, Any], key: str, path: str, before: Mapping[str,
     return Figure(value, low, high, value - old if isinstance(old, int | float) and old != value else None)
 
 
-def _row(group: str, section: str, path: str, values: Mapping[str, Any], before: Mapping[str, Any]) -> Row:
-    figures = {key: _figure(values, key, path, before) for key in MEASURES if values.get(key) is not None}
-    return Row(group, section, int(values["n"]), figures)
-
-
 def _rows(figures: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Row]:
     """Every section of both splits, whatever it is called; of variants of the model the main ones of test."""
-    for split in ("test", "validation"):
-        for section, values in figures[split].items():
-            yield _row(split, section, f"{split}.{section}.", values, before)
+    parts = [(split, "", f"{split}.", figures[split]) for split in ("test", "validation")]
     for variant, splits in figures.items():
-        for section in _OF_VARIANTS:
-            if isinstance(splits, Mapping) and section in splits.get("test", {}):
-                path = f"{variant}.test.{section}."
-                yield _row("test, variants", f"{variant}_{section}", path, splits["test"][section], before)
+        main = {name: values for name, values in splits.get("test", {}).items() if name in _OF_VARIANTS}
+        parts.append(("test, variants", f"{variant}_", f"{variant}.test.", main))
+    for group, prefix, path, sections in parts:
+        for name, values in sections.items():
+            row = {key: _figure(values, key, f"{path}{name}.", before) for key in MEASURES if key in values}
+            yield Row(group, prefix + name, int(values["n"]), row)
 
 
 def _add_results(contents: Contents, root: Path) -> None:
     with _json_of(contents, root, HEADLINE, "evaluate") as values:
-        before, flat = _earlier(root, HEADLINE, contents.differences), _flat(values)
-        contents.headline = {key: _figure(flat, key, "", before) for key in flat}
+        before, headline = _earlier(root, HEADLINE, contents.differences), flat(values)
+        contents.headline = {key: _figure(headline, key, "", before) for key in headline}
     with _json_of(contents, root, DETAILS, "evaluate") as values:
         contents.rows = list(_rows(values, _earlier(root, DETAILS, contents.differences))) if values else []
 
@@ -190,7 +159,7 @@ def _add_faces_per_stage(contents: Contents, root: Path) -> None:
         if table not in stage.outputs:
             continue
         if (root / table).is_file():
-            with _content_of(table, stage.name), (root / table).open(encoding="utf-8", newline="") as file:
+            with _reading(table, stage.name), (root / table).open(encoding="utf-8", newline="") as file:
                 faces = {row["expression"]: int(row["faces"]) for row in csv.DictReader(file)}
                 part = "train" if stage.name == "split" else ""
                 contents.steps.append(Step(stage.name, part, {name: faces[name] for name in EXPRESSIONS}))
@@ -215,11 +184,10 @@ def _add_report(contents: Contents, stage: str, report: Mapping[str, Any]) -> No
 
 def _read_pictures(root: Path, paths: list[str], differences: Differences) -> list[Picture]:
     pictures = []
-    for path in paths:
-        if (root / path).is_file():
-            content = (root / path).read_bytes()
-            before = file_at(differences.against.hash, path, root) if differences.against else None
-            pictures.append(Picture(path, content, before if before != content else None))
+    for path in filter(lambda path: (root / path).is_file(), paths):
+        content = (root / path).read_bytes()
+        before = file_at(differences.against.hash, path, root) if differences.against else None
+        pictures.append(Picture(path, content, before if before != content else None))
     return pictures
 
 
@@ -228,12 +196,15 @@ def read_contents(root: Path, *, against: str | None = None, faces: bool = False
 
     Raises UserError when dvc.yaml or params.yaml is missing or a file is not what its stage writes.
     """
-    params_text = _read_text(root, "params.yaml")
-    params = _read_params(params_text)
+    with _reading("params.yaml"):
+        params_text = (root / "params.yaml").read_text(encoding="utf-8")
+        params = dict(yaml.safe_load(params_text).items())
+    with _reading("dvc.yaml"):
+        stages = read_stages(root, (root / "dvc.yaml").read_text(encoding="utf-8"), params)
     contents = Contents(
         dataset=str(params.get("dataset", "")),
         params_text=params_text,
-        stages=read_stages(root, _read_text(root, "dvc.yaml"), params),
+        stages=stages,
         differences=compare(root, against),
         revision=find_revision(root),
         uncommitted=uncommitted_files(root),
@@ -249,5 +220,7 @@ def read_contents(root: Path, *, against: str | None = None, faces: bool = False
     if faces:
         contents.faces = _read_pictures(root, [path for path in pictures if path not in in_git], Differences())
     contents.card_path = next((name for name in CARDS if (root / name).is_file()), "")
-    contents.card = _read_text(root, contents.card_path) if contents.card_path else ""
+    if contents.card_path:
+        with _reading(contents.card_path):
+            contents.card = (root / contents.card_path).read_text(encoding="utf-8")
     return contents

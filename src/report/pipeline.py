@@ -9,8 +9,6 @@ from typing import Any
 
 import yaml
 
-from src.errors import UserError
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -22,46 +20,42 @@ class Stage:
     params: list[str]
 
 
-def _purpose(root: Path, stage: str) -> str:
-    try:
-        docstring = ast.get_docstring(ast.parse((root / "stages" / f"{stage}.py").read_bytes())) or ""
-    except (FileNotFoundError, SyntaxError, ValueError):
+def _purpose(file: Path) -> str:
+    if not file.is_file():
         return ""
+    docstring = ast.get_docstring(ast.parse(file.read_bytes())) or ""
     return " ".join(docstring.partition("\n\n")[0].split())
 
 
+def _paths(entries: Any, parameters: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Deps or outs, each text or a mapping of a path to its settings; `${name}` becomes the parameter."""
+    named = [(entry, {}) if isinstance(entry, str) else next(iter(entry.items())) for entry in entries or []]
+    return {
+        re.sub(r"\$\{(\w+)\}", lambda match: str(parameters.get(match[1], match[0])), path): settings or {}
+        for path, settings in named
+    }
+
+
 def read_stages(root: Path, text: str, parameters: Mapping[str, Any]) -> list[Stage]:
-    """The stages of dvc.yaml, in its order. Raises UserError where it is no valid one."""
-
-    def paths(entries: Any) -> dict[str, Mapping[str, Any]]:
-        """Deps or outs, each text or a mapping of a path to its settings; `${name}` becomes the parameter."""
-        named = [(entry, {}) if isinstance(entry, str) else next(iter(entry.items())) for entry in entries or []]
-        return {
-            re.sub(r"\$\{(\w+)\}", lambda match: str(parameters.get(match[1], match[0])), path): settings or {}
-            for path, settings in named
-        }
-
-    try:
-        stages = yaml.safe_load(text)["stages"]
-        reads = {name: [p for p in paths(stage.get("deps")) if not p.endswith(".py")] for name, stage in stages.items()}
-        writes = {
-            name: paths([entry for kind in ("outs", "plots", "metrics") for entry in stage.get(kind) or []])
-            for name, stage in stages.items()
-        }
-        writer = {path: name for name, outputs in writes.items() for path in outputs}
-        return [
-            Stage(
-                name,
-                _purpose(root, name),
-                {path: writer.get(path, "") for path in reads[name]},
-                {path: [reader for reader in stages if path in reads[reader]] for path in writes[name]},
-                frozenset(path for path, settings in writes[name].items() if settings.get("cache") is False),
-                [str(key) for key in stage.get("params") or []],
-            )
-            for name, stage in stages.items()
-        ]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, StopIteration) as error:
-        raise UserError(
-            f"dvc.yaml cannot be read as stages ({' '.join(str(error).split())}). `dvc dag` says where it is wrong; "
-            "`git checkout dvc.yaml` restores it."
-        ) from error
+    """The stages of dvc.yaml, in its order. Raises what YAML and a mapping raise where it is no valid one."""
+    stages = yaml.safe_load(text)["stages"]
+    reads = {
+        name: [path for path in _paths(stage.get("deps"), parameters) if not path.endswith(".py")]
+        for name, stage in stages.items()
+    }
+    writes = {
+        name: _paths([entry for kind in ("outs", "plots", "metrics") for entry in stage.get(kind) or []], parameters)
+        for name, stage in stages.items()
+    }
+    writer = {path: name for name, outputs in writes.items() for path in outputs}
+    return [
+        Stage(
+            name,
+            _purpose(root / f"stages/{name}.py"),
+            {path: writer.get(path, "") for path in reads[name]},
+            {path: [reader for reader in stages if path in reads[reader]] for path in writes[name]},
+            frozenset(path for path, settings in writes[name].items() if settings.get("cache") is False),
+            [str(key) for key in stage.get("params") or []],
+        )
+        for name, stage in stages.items()
+    ]

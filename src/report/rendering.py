@@ -79,10 +79,6 @@ def _scrolling(rendered: str) -> Markup:
     return Markup(opened.replace("</table>", "</table></div>"))
 
 
-def thousands(count: int) -> str:
-    return f"{count:,}"
-
-
 def data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 
@@ -94,8 +90,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {
         function.__name__: function
-        for function in (decimal, signed, spoken, verdict, plain, thousands, markdown, dvc_table, data_uri, quote)
-    }
+        for function in (decimal, signed, spoken, verdict, plain, markdown, dvc_table, data_uri, quote)
+    } | {"thousands": "{:,}".format}
     environment.globals |= {"COLOURS": COLOURS, "EXPRESSIONS": EXPRESSIONS}
     return environment
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.errors import UserError
+from src.report.experiments import git
 
 
 @dataclass(frozen=True)
@@ -34,30 +35,25 @@ class Differences:
     trouble: str = ""
 
 
-def git(root: Path, *arguments: str) -> str | None:
-    """What a Git command prints, or None when it fails or there is no Git."""
-    try:
-        result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        return None
-    return result.stdout.decode(errors="replace") if result.returncode == 0 else None
+def _text(root: Path, *arguments: str) -> str:
+    return (git(root, *arguments) or b"").decode(errors="replace")
 
 
-def _names(text: str | None) -> list[str]:
-    return [name for name in (text or "").split("\0") if name]
+def _names(root: Path, *arguments: str) -> list[str]:
+    return [name for name in _text(root, *arguments).split("\0") if name]
 
 
 def find_revision(root: Path, name: str = "HEAD") -> Revision | None:
     """The commit of that name; None where there is none, or where `root` is not the top of a repository."""
-    if git(root, "rev-parse", "--show-prefix") != "\n":
+    if git(root, "rev-parse", "--show-prefix") != b"\n":
         return None
-    text = git(root, "log", "-1", "--format=%H%n%cI%n%s", "--end-of-options", name, "--")
+    text = _text(root, "log", "-1", "--format=%H%n%cI%n%s", "--end-of-options", name, "--")
     return Revision(*text.rstrip("\n").split("\n", 2)) if text else None
 
 
 def uncommitted_files(root: Path) -> list[str]:
     """Paths in Git that differ from the last commit; files that Git does not know are not counted."""
-    return _names(git(root, "diff", "--name-only", "-z", "HEAD", "--"))
+    return _names(root, "diff", "--name-only", "-z", "HEAD", "--")
 
 
 def _dvc_table(root: Path, what: str, revision: Revision) -> str:
@@ -65,8 +61,8 @@ def _dvc_table(root: Path, what: str, revision: Revision) -> str:
     command = [sys.executable, "-m", "dvc", what, "diff", "--md", revision.short]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode:
-        last = (result.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
-        raise UserError(f"`dvc {what} diff {revision.short}` failed: {last}")
+        message = " ".join(result.stderr.split()).removeprefix("ERROR: ")
+        raise UserError(f"`dvc {what} diff {revision.short}` failed: {message}")
     table = result.stdout.strip()
     return table if table.count("\n") > 1 else ""  # more than a head
 
@@ -87,8 +83,8 @@ def compare(root: Path, against: str | None = None) -> Differences:
     if not (root / ".dvc").is_dir():
         return Differences(revision, trouble="There is no .dvc folder here, so DVC cannot compare anything.")
     folders = ("--", "metrics", "plots")
-    changed = _names(git(root, "diff", "--name-only", "-z", revision.hash, *folders))
-    added = _names(git(root, "ls-files", "--others", "--exclude-standard", "-z", *folders))
+    changed = _names(root, "diff", "--name-only", "-z", revision.hash, *folders)
+    added = _names(root, "ls-files", "--others", "--exclude-standard", "-z", *folders)
     return Differences(
         revision,
         _dvc_table(root, "metrics", revision),

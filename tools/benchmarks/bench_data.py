@@ -15,6 +15,7 @@ import argparse
 import multiprocessing
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -106,9 +107,8 @@ def write_faces(folder: Path) -> None:
     shifts = generator.integers(0, 7, (len(rows), 2))
     images = np.stack([padded[row, y : y + 48, x : x + 48] for row, (y, x) in zip(rows, shifts, strict=True)])
     names = [f"fer2013/Training_{number:06d}" for number in range(len(rows))]
-    FaceSet(images, faces.labels.iloc[rows].reset_index(drop=True).assign(image_name=names, group=names)).save(
-        folder / "faces"
-    )
+    labels = faces.labels.iloc[rows].reset_index(drop=True).assign(image_name=names, group=names)
+    FaceSet(images, labels).save(folder / "faces")
 
 
 def write_full_size(folder: Path) -> None:
@@ -215,23 +215,20 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _peak_memory() -> int:
-    """Largest resident set of this process, bytes. (ru_maxrss would count its parent at the moment of the fork.)"""
-    return 1024 * int(Path("/proc/self/status").read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
-
-
 def _timed(way: Way, folder: Path, output: Path) -> tuple[float, int]:
     """Seconds without imports, and the largest resident set of this process in bytes."""
     start = time.perf_counter()
     result = way(folder)
-    seconds, peak = time.perf_counter() - start, _peak_memory()
+    seconds = time.perf_counter() - start
+    # ru_maxrss would count the parent at the moment of the fork.
+    peak = 1024 * int(Path("/proc/self/status").read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
     np.save(output, result)
     return seconds, peak
 
 
 def machine() -> str:
-    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next((line.split(": ", 1)[1] for line in cpuinfo if line.startswith("model name")), platform.machine())
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    model = found[1] if found else platform.machine()
     data = "real pictures" if "FER_REAL_DATA" in os.environ else "drawn sample (FER_REAL_DATA is not set)"
     return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, NumPy {np.__version__}; {data}"
 
@@ -272,13 +269,10 @@ def full_size(folder: Path) -> None:
         start = time.perf_counter()
         command = [sys.executable, "-c", _RUN_STAGE, f"stages.{stage}"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        result = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
-        if result.returncode:
-            sys.exit(f"stages.{stage} failed; its message is above")
+        result = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         seconds, peak = time.perf_counter() - start, int(result.stdout.split()[-1]) / 1000
-        rows.append(
-            (stage, seconds, peak, pd.read_csv(folder / f"plots/class_distribution/{stage}.csv")["faces"].sum())
-        )
+        faces = pd.read_csv(folder / f"plots/class_distribution/{stage}.csv")["faces"].sum()
+        rows.append((stage, seconds, peak, faces))
     rows.append(("all", sum(row[1] for row in rows), max(row[2] for row in rows), rows[-1][3]))
     heads = ("full size", "seconds", "peak MB", "faces")
     print(f"\n{tabulate(rows, heads, floatfmt=('', '.1f', '.0f'), intfmt=',')}\none run", flush=True)
