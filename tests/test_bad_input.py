@@ -73,15 +73,7 @@ def check_refusal(folder: Path, run: Callable[[], subprocess.CompletedProcess[st
 
 
 WRONG_PARAMETERS: dict[str, tuple[str, dict[str, dict], list[str]]] = {
-    "unknown key": ("split", {"split": {"sed": 1}}, ["unknown key split.sed", "did you mean split.seed?"]),
     "unknown key of another stage": ("smote", {"train": {"epoch": 1}}, ["unknown key train.epoch", "train.epochs?"]),
-    "misspelt backbone": ("train", {"train": {"backbone": "vgg61"}}, ["train.backbone is 'vgg61'", "mean vgg16?"]),
-    "fraction 1.5": (
-        "undersample",
-        {"undersample": {"drop_fraction": {**dict.fromkeys(EXPRESSIONS, 0.0), "happy": 1.5}}},
-        ["undersample.drop_fraction.happy is 1.5", "less than 1"],
-    ),
-    "text for a number": ("smote", {"smote": {"neighbors": "five"}}, ["smote.neighbors is 'five'", "a whole number"]),
     "ImageNet weights of a backbone without": (
         "train",
         {"train": {**SHORT, "weights": "imagenet"}},

@@ -54,8 +54,7 @@ def assign_splits(labels: pd.DataFrame, protocol: str, seed: int) -> np.ndarray:
         )
     split = labels["usage"].map(_USAGES)
     drawn = (labels["usage"] == "").to_numpy()
-    if drawn.any():
-        split[drawn] = assign_groups(labels["group"][drawn], _FRACTIONS["official"], seed)
+    split[drawn] = assign_groups(labels["group"][drawn], _FRACTIONS["official"], seed)
     return split.to_numpy(object)
 
 
