@@ -10,7 +10,6 @@ from dvc_gdrive import GDriveFileSystem
 
 from src.errors import UserError
 
-_A_PERSON = "the account you signed in with"
 KEY_FILE = "gdrive_service_account_json_file_path"
 HOW_TO_GET_A_CLIENT = (
     "Make a client of your own: Google Cloud console > Google Auth Platform > Clients > Create client > Desktop app "
@@ -33,7 +32,11 @@ class Credentials:
 
     @property
     def who(self) -> str:
-        return f"the service account {self.content['client_email']}" if self.kind == "key" else _A_PERSON
+        return (
+            f"the service account {self.content['client_email']}"
+            if self.kind == "key"
+            else "the account you signed in with"
+        )
 
     def settings(self) -> dict[str, str]:
         """Secret part of the DVC remote; what comes from the environment is not in it."""
@@ -44,21 +47,14 @@ class Credentials:
         return {"gdrive_use_service_account": "true"} | ({KEY_FILE: str(self.path)} if self.path else {})
 
 
-def _parse(content: str | bytes) -> dict[str, Any]:
-    """The mapping that `content` is as JSON; an empty one where it is anything else."""
-    try:
-        parsed = json.loads(content)
-    except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
-        content = _parse(path.expanduser().read_bytes())
+        content = json.loads(path.expanduser().read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path} is not there, or a folder. Expected the {what}, a JSON file.") from None
-    if not content:
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
         raise UserError(f"{path} is not the {what}. Download it again.")
     return content
 
@@ -77,8 +73,8 @@ def read_client(path: Path) -> Credentials:
     return Credentials("client", client)
 
 
-def _is_key(content: dict[str, Any]) -> bool:
-    return {"type", "client_email", "private_key"} <= set(content)
+def _is_key(content: Any) -> bool:
+    return isinstance(content, dict) and {"type", "client_email", "private_key"} <= set(content)
 
 
 def read_key(path: Path) -> Credentials:
@@ -97,10 +93,13 @@ def from_environment() -> Credentials | None:
     text = os.environ.get("GDRIVE_CREDENTIALS_DATA")
     if not text:
         return None
-    content = _parse(text)
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
     if _is_key(content):
         return Credentials("key", content)
-    if {"refresh_token", "client_secret"} <= set(content):
+    if isinstance(content, dict) and {"refresh_token", "client_secret"} <= set(content):
         return Credentials("token", content)
     raise UserError(
         "GDRIVE_CREDENTIALS_DATA holds neither the JSON key of a service account nor a token file from "
