@@ -56,8 +56,6 @@ def _cannot_be_read(path: str) -> bool:
     try:
         os.stat(path)  # noqa: PTH116 - raises PermissionError below a folder that may not be entered
         (os.scandir(path) if os.path.isdir(path) else open(path, "rb")).close()  # noqa: PTH112, PTH123, SIM115
-    except PermissionError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return False

@@ -53,8 +53,6 @@ def draw_sheet(
     tiles: uint8 `(H, W)` grey or `(H, W, 3)` BGR, any size. tile_size: pixels, side of a cell.
     Returns uint8 `(H, W, 3)` BGR; without tiles, a page with the title and "no pictures".
     """
-    if len(tiles) != len(captions):
-        raise ValueError(f"{len(tiles)} tiles but {len(captions)} captions")
     columns = max(1, min(columns, len(tiles)))
     caption_lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     step_x, step_y = tile_size + _GAP, tile_size + caption_lines * _CAPTION_HEIGHT + _GAP

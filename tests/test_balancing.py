@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from src.errors import UserError
 from src.expressions import CODE, EXPRESSIONS
 from src.faceset import OTHER_VOTES, VOTES, FaceSet
 from src.params import DropFractions, SmoteParams, UndersampleParams
@@ -33,8 +31,6 @@ def test_reference_counts() -> None:
     counts = np.bincount(targets[rows], minlength=7)
     assert dict(zip(EXPRESSIONS, counts.tolist(), strict=True)) == KEPT
     assert len(rows) == 67_096
-    assert (np.diff(rows) > 0).all()
-    np.testing.assert_array_equal(rows, undersample(targets, REFERENCE_FRACTIONS, seed=42))
     assert not np.array_equal(rows, undersample(targets, REFERENCE_FRACTIONS, seed=43))
 
 
@@ -47,11 +43,6 @@ def test_policies() -> None:
     assert drop_fractions(_undersample_params("none", happy=0.5)) == {}
     assert drop_fractions(_undersample_params("reference", happy=0.5)) == REFERENCE_FRACTIONS
     assert drop_fractions(_undersample_params("custom", happy=0.5))["happy"] == 0.5
-
-
-def test_no_policy_keeps_every_row() -> None:
-    targets = random_faces(5).targets
-    np.testing.assert_array_equal(undersample(targets, {}, 42), np.arange(35))
 
 
 def _smote_params(enabled: bool = True, neighbors: int = 3, target_fraction: float = 1.0) -> SmoteParams:
@@ -125,12 +116,6 @@ def test_without_votes_synthetic_faces_have_the_label_of_their_class() -> None:
     assert balanced.labels["votes_happy"].isna()[-5:].all()
 
 
-def test_undersampling_keeps_the_votes_of_those_it_keeps() -> None:
-    faces = _with_votes(random_faces(10))
-    rows = undersample(faces.targets, {"happy": 0.5}, 42)
-    np.testing.assert_array_equal(faces.select(rows).distributions, faces.distributions[rows])
-
-
 def test_smote_target_fraction() -> None:
     faces = random_faces(10).select(np.r_[0:10, 10:14, 20:70])
     balanced = balance(faces, _smote_params(target_fraction=0.6))
@@ -140,9 +125,3 @@ def test_smote_target_fraction() -> None:
 def test_smote_switched_off() -> None:
     faces = random_faces(4)
     assert balance(faces, _smote_params(enabled=False)) is faces
-
-
-def test_too_few_faces_for_smote() -> None:
-    faces = random_faces(10).select(np.r_[0:10, 10:13, 20:70])
-    with pytest.raises(UserError, match=r"3 of disgust. Lower smote.neighbors"):
-        balance(faces, _smote_params(neighbors=3))

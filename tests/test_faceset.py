@@ -29,7 +29,9 @@ def test_classes_are_mapped_by_name() -> None:
     assert list(class_counts(faces.labels)) == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 
 
-@pytest.mark.parametrize("how", ["rows", "truncated", "header", "no labels", "bad class", "not an array"])
+@pytest.mark.parametrize(
+    "how", ["rows", "truncated", "header", "no labels", "empty labels", "bad class", "not an array"]
+)
 def test_damaged_set_is_refused(tmp_path: Path, how: str) -> None:
     faces = random_faces(2)
     faces.save(tmp_path / "set")
@@ -42,6 +44,8 @@ def test_damaged_set_is_refused(tmp_path: Path, how: str) -> None:
         images.write_bytes(images.read_bytes().replace(b"'|u1'", b"',u1'"))
     elif how == "no labels":
         labels.unlink()
+    elif how == "empty labels":
+        labels.write_bytes(b"")
     elif how == "bad class":
         labels.write_text(labels.read_text().replace("happy", "hapy"))
     else:

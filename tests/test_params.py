@@ -35,6 +35,7 @@ def test_committed_params_are_valid() -> None:
         ("crop.image_size", 48.5, "crop.image_size is 48.5; it should be a whole number"),
         ("crop.image_size", 8, "crop.image_size is 8; it should be greater than or equal to 16"),
         ("smote.enabled", "yes", "smote.enabled is 'yes'; it should be true or false"),
+        ("smote.neighbors", "five", "smote.neighbors is 'five'; it should be a whole number"),
         ("smote.enabled", 1, "smote.enabled is 1; it should be true or false"),
         ("smote.neighbors", True, "smote.neighbors is True; it should be a whole number"),
         ("split.seed", 42.0, "split.seed is 42.0; it should be a whole number"),

@@ -27,6 +27,7 @@ from src.preparation.splitting import SPLITS, assign_splits, split_faces
 from src.preparation.undersampling import undersample
 from src.recognition.crop_face import Box, crop_face, square_around
 from tests.conftest import ROOT
+from tests.test_splitting import change, pictures
 
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", settings.get_profile("ci"), derandomize=False, max_examples=1000)
@@ -133,13 +134,6 @@ def test_pixels_outside_the_square_do_not_matter(data: st.DataObject, seed: int)
 # --- splits ---
 
 
-def picture(generator: np.random.Generator) -> np.ndarray:
-    """A smooth random picture, unlike any other; uint8 `(48, 48)`."""
-    noise = generator.normal(size=(48, 48)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 1.5) + 3 * cv2.GaussianBlur(noise, (0, 0), 6)
-    return np.rint((smooth - smooth.min()) / np.ptp(smooth) * 215 + 20).astype(np.uint8)
-
-
 def label_table(generator: np.random.Generator, fer2013: int, photos: int) -> pd.DataFrame:
     """FER2013 rows of every usage and class, then photos of one to five faces, in random order."""
     rows = []
@@ -184,28 +178,16 @@ def test_no_photo_is_parted(seed: int, fer2013: int, photos: int, protocol: str)
 PLANTS = ("exact", "mirrored", "brighter", "jpeg")
 
 
-def plant(image: np.ndarray, how: str) -> np.ndarray:
-    if how == "mirrored":
-        return image[:, ::-1]
-    if how == "brighter":
-        return np.clip(image * 0.85 + 30, 0, 255).astype(np.uint8)
-    if how == "jpeg":
-        return np.asarray(
-            cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_GRAYSCALE)
-        )
-    return image
-
-
 @examples(25)
 @given(data=st.data(), seed=SEEDS, protocol=st.sampled_from(["official", "random"]), remove=st.booleans())
 def test_no_copy_straddles(data: st.DataObject, seed: int, protocol: Any, remove: bool) -> None:
     generator = np.random.default_rng(seed)
     labels = label_table(generator, fer2013=20, photos=12)
-    images = np.stack([picture(generator) for _ in range(len(labels))])
+    images = pictures(len(labels), seed)
     rows = st.integers(0, len(labels) - 1)
     planted = data.draw(st.lists(st.tuples(rows, rows, st.sampled_from(PLANTS)), max_size=15))
     for source, target, how in planted:
-        images[target] = plant(images[source], how)
+        images[target] = change(images[source], how)
     settings_ = SplitParams(protocol=protocol, remove_copies=remove, copy_similarity=0.65, seed=1)
     try:
         split = split_faces(FaceSet(images, labels), settings_)

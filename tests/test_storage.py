@@ -16,25 +16,18 @@ from src.storage import replace_directory, replace_file
 from tests.conftest import ROOT
 
 
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "file.txt"
-    target.write_text("old")
-    with pytest.raises(RuntimeError), replace_file(target) as partial:
-        partial.write_text("half")
-        raise RuntimeError
-    assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+@pytest.mark.parametrize("replace", [replace_file, replace_directory])
+def test_failed_write_leaves_what_was_there(tmp_path: Path, replace: Callable) -> None:
+    def inside(path: Path) -> Path:
+        return path if replace is replace_file else path / "a"
 
-
-def test_failed_write_leaves_the_old_directory(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
-    (target / "a").write_text("old")
-    with pytest.raises(RuntimeError), replace_directory(target) as partial:
-        (partial / "b").write_text("half")
+    with replace(tmp_path / "output") as partial:
+        inside(partial).write_text("old")
+    with pytest.raises(RuntimeError), replace(tmp_path / "output") as partial:
+        inside(partial).write_text("half")
         raise RuntimeError
-    assert [path.name for path in target.iterdir()] == ["a"]
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert inside(tmp_path / "output").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
 
 @pytest.mark.parametrize("replace", [replace_file, replace_directory])

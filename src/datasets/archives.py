@@ -198,6 +198,16 @@ def open_tree(path: str | Path) -> FileTree:
     return _zip(path) if path.suffix.lower() == ".zip" else _tar(path)
 
 
+def open_source(folder: Path, name: str, title: str, layouts: str) -> list[FileTree]:
+    """`open_tree_and_archives` of the folder of a data set. Raises UserError that says how to get it."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is missing; expected {title} there: {layouts}. Put it there, fetch it with "
+            f"`python -m src.datasets.download {name}`, or try the drawn faces: `make demo`."
+        )
+    return open_tree_and_archives(folder)
+
+
 def open_tree_and_archives(root: Path) -> list[FileTree]:
     """The folder itself, then every archive below it, sorted by name."""
     folder = open_tree(root)

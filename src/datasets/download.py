@@ -107,12 +107,9 @@ def _fetch_from_kaggle(name: str, target: Path) -> Path:
     by_hand = f"Or download it by hand from {SOURCES[name].PAGE} and put the files into {target}."
     if not handle:
         raise UserError(f"{title} is not on Kaggle. Download it by hand: {by_hand.removeprefix('Or download ')}")
-    try:
-        import kagglehub
-        import requests
-        from kagglehub import config, exceptions
-    except ImportError:
-        raise UserError("kagglehub is not installed. Run `make setup`.") from None
+    import kagglehub
+    import requests
+    from kagglehub import config, exceptions
 
     try:
         has_token = config.get_kaggle_credentials() is not None

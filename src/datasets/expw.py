@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.archives import FileTree, MemberError, find_named, open_tree_and_archives
+from src.datasets.archives import FileTree, MemberError, find_named, open_source
 from src.datasets.manifest import list_files
 from src.datasets.photos import BOX_COLUMNS, PHOTO_SUFFIXES, PhotoError, PhotoFolder, PhotoHeader
 from src.datasets.skipped import BadRow, SkippedRows, check_classes
@@ -52,12 +52,7 @@ class ExpwFiles:
 def find(folder: str | Path) -> ExpwFiles:
     """Find the photos and the labels below `folder`. Raises UserError when they are missing or ambiguous."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} is missing; expected ExpW there: {LAYOUTS}. Put it there, fetch it with "
-            "`python -m src.datasets.download expw`, or try the drawn faces: `make demo`."
-        )
-    trees = open_tree_and_archives(folder)
+    trees = open_source(folder, "expw", TITLE, LAYOUTS)
     return ExpwFiles(*_find_photos(folder, trees), *_find_labels(folder, trees))
 
 

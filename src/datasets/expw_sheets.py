@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pandas as pd
+from PIL import ImageColor
 
 from src.datasets.archives import MemberError
 from src.datasets.photos import PhotoError, PhotoFolder, decode, read_header
@@ -25,11 +26,6 @@ def _open_photo(photos: PhotoFolder, photo: str, *, grey: bool) -> np.ndarray | 
         return None
 
 
-def _bgr(expression: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(COLOURS[expression].lstrip("#"))
-    return blue, green, red
-
-
 def draw_boxes(photos: PhotoFolder, table: pd.DataFrame, count: int) -> np.ndarray:
     """A sheet of `count` photos with all their labelled boxes; photos with several faces come first."""
     faces_per_photo = table["photo"].value_counts(sort=False).sort_values(ascending=False, kind="stable")
@@ -47,7 +43,7 @@ def draw_boxes(photos: PhotoFolder, table: pd.DataFrame, count: int) -> np.ndarr
         picture = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         rows = table[table["photo"] == name]
         for row in rows.to_dict("records"):
-            colour = _bgr(row["expression"])
+            colour = ImageColor.getrgb(COLOURS[row["expression"]])[::-1]  # BGR
             left, top = round(row["x"] * scale), round(row["y"] * scale)
             right, bottom = round((row["x"] + row["width"]) * scale), round((row["y"] + row["height"]) * scale)
             cv2.rectangle(picture, (left, top), (right, bottom), colour, 2)

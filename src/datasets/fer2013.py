@@ -5,8 +5,8 @@ Layouts, each anywhere below the given folder, plain or inside a .zip or .tar.gz
 - pictures `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg` (Kaggle
   `msambare/fer2013`), where the prefix of the file name is the original usage.
 
-The pixels of a CSV are parsed straight from its bytes, a batch of rows at a time, see `parse_pixels`:
-the 300 MB of all 35,887 rows take seconds and need little more memory than the images themselves.
+The 300 MB of all 35,887 rows of a CSV are read line by line; they take seconds and need little more memory than the
+images themselves.
 """
 
 import csv
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.archives import FileTree, MemberError, damaged_archive, open_tree_and_archives
+from src.datasets.archives import FileTree, MemberError, damaged_archive, open_source
 from src.datasets.ferplus import label_faces
 from src.datasets.manifest import list_files, pixels_sha256
 from src.datasets.photos import PhotoError, decode, read_header
@@ -46,7 +46,6 @@ USAGES = ("Training", "PublicTest", "PrivateTest")
 
 _BLOCK_BYTES = 2**20  # read at a time
 _MAX_LINE_BYTES = 2**20  # a row has about 9 kB
-_BATCH_ROWS = 32  # parsed at a time; their arrays stay in the processor's cache
 _CSV_COLUMNS = ("emotion", "pixels", "usage")
 _PICTURE = re.compile(r"(?:.*/)?(?:train|test)/(?P<folder>[^/]+)/(?P<stem>[^/]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _STEM = re.compile(rf"(?P<usage>{'|'.join(USAGES)})_\d+", re.ASCII)
@@ -74,13 +73,8 @@ class Source:
 def find(folder: str | Path) -> Source:
     """The copy of FER2013 to read below `folder`. Raises UserError when there is none, or when two are equally good."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} is missing; expected FER2013 there: {LAYOUTS}. Put it there, fetch it with "
-            "`python -m src.datasets.download fer2013`, or try the drawn faces: `make demo`."
-        )
     sources, other_headers, files = [], [], 0
-    for tree in open_tree_and_archives(folder):
+    for tree in open_source(folder, "fer2013", TITLE, LAYOUTS):
         files += len(tree.sizes)
         for name in tree.sizes:
             if name.lower().endswith(".csv"):
@@ -170,53 +164,20 @@ def assign_usage(labels: pd.DataFrame) -> pd.Series:
     return labels["usage"]
 
 
-def parse_pixels(fields: list[bytes]) -> np.ndarray | None:
-    """Parse rows of 2,304 numbers 0..255 of at most three digits, parted by single spaces.
-
-    Returns uint8 `(N, 2304)`, or None when any row deviates in any way.
-    Works on all bytes at once, in byte-wide arithmetic: `value[i]` is the number whose digits end at
-    byte i, and the bytes before a space are picked from it.
-    """
-    # Three spaces in front: looking three characters back from the first digit stays inside.
-    text = np.frombuffer(b"   " + b" ".join(fields) + b" ", np.uint8)
-    digit = text - np.uint8(ord("0"))  # wraps around for smaller characters, so all but digits are > 9
-    is_digit = digit <= 9
-    is_space = text == ord(" ")
-    start = 2
-    for field in fields:
-        end = start + len(field) + 1
-        if np.count_nonzero(is_space[start + 1 : end + 1]) != NUM_PIXELS:
-            return None
-        start = end
-    inside = is_digit[3:] & is_digit[2:-1]  # this byte and the one before
-    if (
-        np.count_nonzero(is_digit) + np.count_nonzero(is_space) != text.size
-        or (is_space[3:] & is_space[2:-1]).any()  # an empty number
-        or (inside[2:] & inside[:-2]).any()  # a number of four digits
-    ):
-        return None
-    digit *= is_digit
-    hundreds = digit[1:-2] * inside  # zero unless the two bytes after are digits as well
-    value = digit[2:-1] * np.uint8(10)
-    value += digit[3:]
-    value += hundreds * np.uint8(100)
-    if (inside & ((hundreds > 2) | ((hundreds == 2) & (value < 200)))).any():  # 256 and more wrap around
-        return None
-    # compress() takes a third of the time of a boolean index here
-    return value[:-1].compress(is_space[4:]).reshape(len(fields), NUM_PIXELS)
-
-
-def _parse_row(field: bytes) -> np.ndarray:
-    """One row however it is spaced, uint8 `(1, 2304)`. Raises BadRow with the reason it cannot be used."""
-    numbers = field.split()
-    if len(numbers) != NUM_PIXELS:
+def parse_pixels(field: bytes) -> np.ndarray:
+    """2,304 whole numbers between blanks as uint8 `(2304,)`. Raises BadRow with the reason they cannot be used."""
+    try:
+        values = np.fromstring(field, np.int64, sep=" ")
+    except ValueError:
+        reason = "a pixel is not a number" if len(field.split()) == NUM_PIXELS else f"not {NUM_PIXELS} pixels"
+        raise BadRow(reason) from None
+    if len(values) != NUM_PIXELS:
         raise BadRow(f"not {NUM_PIXELS} pixels")
-    if not all(number.isdigit() for number in numbers):
+    if values.min() < 0:
         raise BadRow("a pixel is not a number")
-    values = [int(number[-4:]) if len(number.lstrip(b"0")) <= 3 else 256 for number in numbers]
-    if max(values) > 255:
+    if values.max() > 255:
         raise BadRow("a pixel is above 255")
-    return np.array([values], np.uint8)
+    return values.astype(np.uint8)
 
 
 def _lines(tree: FileTree, name: str) -> Iterator[bytes]:
@@ -236,55 +197,34 @@ def _read_csv(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[La
     emotion_column, pixels_column, usage_column = (header.index(column) for column in _CSV_COLUMNS)
     codes = {str(code).encode(): expression for code, expression in enumerate(EXPRESSIONS)}
     usages = {usage.encode(): usage for usage in USAGES}
-    batches: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     rows: list[LabelRow] = []
-    pending: list[tuple[bytes, LabelRow, int]] = []  # pixels, label row, number
-
-    def parse_pending() -> None:
-        values = parse_pixels([pixels for pixels, _, _ in pending]) if pending else None
-        if values is not None:
-            batches.append(values)
-            rows.extend(row for _, row, _ in pending)
-        else:  # rare: something deviates, so look at each row by itself
-            for pixels, row, number in pending:
-                value = parse_pixels([pixels])
-                try:
-                    batches.append(_parse_row(pixels) if value is None else value)
-                    rows.append(row)
-                except BadRow as reason:
-                    skipped.add(str(reason), f"row {number}")
-        pending.clear()
-
     number = 0
-    progress = tqdm(total=tree.sizes[name], unit="B", unit_scale=True, desc=name, mininterval=1)
     lines = _lines(tree, name)
     try:
-        progress.update(len(next(lines)))
-        for line in lines:
-            progress.update(len(line) + 1)
-            line = line.replace(b'"', b"") if b'"' in line else line
-            fields = line.split(b",")
-            if len(fields) == 1 and not line.strip():
-                continue
-            number += 1
-            if len(fields) != len(header):
-                skipped.add("wrong number of columns", f"row {number}")
-                continue
-            expression = codes.get(fields[emotion_column].strip())
-            usage = usages.get(fields[usage_column].strip())
-            if expression is None or usage is None:
-                skipped.add("label is not 0..6" if expression is None else "unknown usage", f"row {number}")
-                continue
-            pending.append((fields[pixels_column].strip(), (f"{usage}_{number:06d}", usage, expression), number))
-            if len(pending) == _BATCH_ROWS:
-                parse_pending()
-        parse_pending()
+        with tqdm(total=tree.sizes[name], unit="B", unit_scale=True, desc=name, mininterval=1) as progress:
+            progress.update(len(next(lines)))
+            for line in lines:
+                progress.update(len(line) + 1)
+                if not line.strip():
+                    continue
+                number += 1
+                fields = line.replace(b'"', b"").split(b",")
+                try:
+                    if len(fields) != len(header):
+                        raise BadRow("wrong number of columns")
+                    expression = codes.get(fields[emotion_column].strip())
+                    usage = usages.get(fields[usage_column].strip())
+                    if expression is None or usage is None:
+                        raise BadRow("label is not 0..6" if expression is None else "unknown usage")
+                    images.append(parse_pixels(fields[pixels_column]))
+                    rows.append((f"{usage}_{number:06d}", usage, expression))
+                except BadRow as reason:
+                    skipped.add(str(reason), f"row {number}")
     except MemberError as error:
         raise damaged_archive(tree.path, error) from error
-    finally:
-        progress.close()
-    images = np.concatenate(batches) if batches else np.empty((0, NUM_PIXELS), np.uint8)
-    return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE), rows, number, [(source.name, tree.sizes[name])]
+    faces = np.array(images, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+    return faces, rows, number, [(source.name, tree.sizes[name])]
 
 
 def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, list[Size]]:

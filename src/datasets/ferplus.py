@@ -15,7 +15,7 @@ import pandas as pd
 
 from src.datasets.archives import MemberError, find_named, open_tree_and_archives
 from src.errors import UserError
-from src.expressions import EXPRESSIONS
+from src.expressions import CODE, EXPRESSIONS
 from src.faceset import FERPLUS, ORIGINAL, OTHER_VOTES, VOTES
 
 VOTES_FILE = "fer2013new.csv"
@@ -90,11 +90,10 @@ def join_votes(labels: pd.DataFrame, votes: pd.DataFrame, rows: np.ndarray, sour
     """
     joined = labels.assign(original_expression=labels["expression"], label_source=source)
     for column in (*VOTES, *OTHER_VOTES):
-        joined[column] = votes[column].to_numpy()[rows]
-        joined[column] = joined[column].astype("Int64")
+        joined[column] = votes[column].array[rows]
     if source == FERPLUS:
         counts = joined[list(VOTES)].to_numpy(np.int64)
-        own = labels["expression"].map({name: code for code, name in enumerate(EXPRESSIONS)}).to_numpy()
+        own = labels["expression"].map(CODE).to_numpy()
         own_is_largest = counts[np.arange(len(counts)), own] == counts.max(axis=1)
         joined["expression"] = np.array(EXPRESSIONS, object)[np.where(own_is_largest, own, counts.argmax(axis=1))]
     return joined
@@ -109,12 +108,15 @@ def label_faces(
     Raises UserError when votes are wanted and cannot be had, or when the votes are of another table.
     """
     found = find_votes(Path(folder))
-    votes = parse_votes(found[1], f"{folder}/{found[0]}") if found else None
-    rows = None
-    if votes is not None and (pictures or len(votes) == rows_read):
-        rows = rows_of(labels, votes["usage"].to_numpy(object), from_names_of_pictures=pictures)
-    if found and votes is not None and rows is not None:
-        return join_votes(labels, votes, rows, source), (found[0], len(found[1]))
+    num_votes = 0
+    if found:
+        name, content = found
+        votes = parse_votes(content, f"{folder}/{name}")
+        num_votes = len(votes)
+        if pictures or num_votes == rows_read:
+            rows = rows_of(labels, votes["usage"].to_numpy(object), from_names_of_pictures=pictures)
+            if rows is not None:
+                return join_votes(labels, votes, rows, source), (name, len(content))
     if source == ORIGINAL:
         return labels.assign(original_expression=labels["expression"], label_source=ORIGINAL), None
     if not found:
@@ -129,7 +131,7 @@ def label_faces(
         )
     else:
         reason = (
-            f"{folder}/{found[0]} has {0 if votes is None else len(votes)} rows, the table of faces {rows_read}, or "
+            f"{folder}/{found[0]} has {num_votes} rows, the table of faces {rows_read}, or "
             "their usages differ; expected one row of votes for each row of fer2013.csv, in its order. Use both files "
             "as published"
         )

@@ -110,9 +110,7 @@ def training_keys(inputs: tuple[str, ...], params: TrainParams) -> TrainingKeys:
 def _hash(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -176,7 +174,7 @@ def _read_state(directory: Path) -> TrainState | None:
         arrays: dict[str, Any] = {}
         for name in ARRAYS:
             with np.load(directory / f"{name}.npz", allow_pickle=False) as file:
-                arrays[name] = [file[f"arr_{index}"] for index in range(len(file.files))]
+                arrays[name] = list(file.values())
         return TrainState(**scalars, **arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

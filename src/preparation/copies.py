@@ -28,6 +28,7 @@ _THUMBNAIL_CORRELATION = 0.88
 _SHIFT = 4  # pixels
 _BLOCK = 1024  # pictures compared with all others at a time
 _PAIR_BLOCK = 4096
+_PAIR = np.dtype([("first", np.int64), ("second", np.int64), ("similarity", np.float32), ("mirrored", bool)])
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,8 @@ def find_copies(images: np.ndarray, copy_similarity: float) -> CopyPairs:
                     (int(i), int(j), float(s), mirrored) for i, j, s in zip(a[copies], b[copies], near, strict=True)
                 ]
     rows.sort()
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
-    return CopyPairs(
-        np.array(columns[0], np.int64),
-        np.array(columns[1], np.int64),
-        np.array(columns[2], np.float32),
-        np.array(columns[3], bool),
-    )
+    table = np.array(rows, _PAIR)
+    return CopyPairs(*(np.ascontiguousarray(table[column]) for column in _PAIR.names or ()))
 
 
 def copies_sheet(images: np.ndarray, pairs: CopyPairs, count: int = 60) -> np.ndarray:

@@ -45,12 +45,8 @@ def crop_photo(photos: PhotoFolder, photo: str, boxes: Sequence[Box], image_size
     crops = np.empty((len(boxes), image_size, image_size), np.uint8)
     for index, box in enumerate(boxes):
         try:
-            if factor == 1:
-                crops[index] = crop_face(picture, box, image_size, margin)
-            else:
-                left, top, side = square_around(box, margin)
-                shrunk = (left / factor, top / factor, side / factor, side / factor)
-                crops[index] = crop_face(picture, shrunk, image_size, margin=0)
+            left, top, side = (value / factor for value in square_around(box, margin))
+            crops[index] = crop_face(picture, (left, top, side, side), image_size, margin=0)
         except ValueError:
             raise PhotoError("box outside the photo") from None
     return crops

@@ -54,8 +54,7 @@ def assign_splits(labels: pd.DataFrame, protocol: str, seed: int) -> np.ndarray:
         )
     split = labels["usage"].map(_USAGES)
     drawn = (labels["usage"] == "").to_numpy()
-    if drawn.any():
-        split[drawn] = assign_groups(labels["group"][drawn], _FRACTIONS["official"], seed)
+    split[drawn] = assign_groups(labels["group"][drawn], _FRACTIONS["official"], seed)
     return split.to_numpy(object)
 
 
@@ -90,15 +89,12 @@ def split_faces(faces: FaceSet, params: SplitParams) -> Split:
     cluster = pairs.clusters(len(faces))
     rank = pd.Series(assigned).map({"test": 0, "validation": 1, "train": 2}).to_numpy(np.int64)
 
-    order = np.lexsort((np.arange(len(faces)), rank, cluster))
-    is_first = np.r_[True, np.diff(cluster[order]) != 0]
-    first_of_cluster = np.empty(cluster.max() + 1, np.int64)
-    first_of_cluster[cluster[order][is_first]] = order[is_first]
-    representative = first_of_cluster[cluster]
+    order = np.argsort(rank, kind="stable")
+    representative = pd.Series(order).groupby(cluster[order]).first().to_numpy()[cluster]
     names = labels["image_name"].to_numpy(object)
     is_copy = representative != np.arange(len(faces))
     labels["copy_of"] = np.where(is_copy, names[representative], "")
-    train_members = np.bincount(cluster[assigned == "train"], minlength=len(first_of_cluster))
+    train_members = np.bincount(cluster[assigned == "train"], minlength=cluster.max() + 1)
     labels["copy_in_train"] = train_members[cluster] - (assigned == "train") > 0
 
     leaks = rank > rank[representative] if params.remove_copies else np.zeros(len(faces), bool)
@@ -109,8 +105,7 @@ def split_faces(faces: FaceSet, params: SplitParams) -> Split:
         rows = np.flatnonzero((assigned == name) & keep)
         if not len(rows):
             raise UserError(f"The {name} split has no faces. Add data, or choose another split.protocol.")
-        parts[name] = faces.select(rows)
-        parts[name] = FaceSet(parts[name].images, labels.iloc[rows].reset_index(drop=True))
+        parts[name] = FaceSet(faces.images[rows], labels.iloc[rows].reset_index(drop=True))
     absent = [name for name, count in class_counts(parts["train"].labels).items() if not count]
     if absent:
         raise UserError(f"The train split has no faces of {', '.join(absent)}. Every class needs some; add data.")

@@ -1,10 +1,12 @@
 """Drop a fraction of the faces of frequent classes from train, at random and seeded."""
 
+from collections import Counter
+
 import numpy as np
 from imblearn.under_sampling import RandomUnderSampler
 
 from src.errors import UserError
-from src.expressions import CODE, EXPRESSIONS
+from src.expressions import EXPRESSIONS
 from src.params import UndersampleParams
 
 # Reference: DSPRO2 report on FER2013 + ExpW, which kept 67,096 of 127,680 faces.
@@ -24,15 +26,11 @@ def undersample(targets: np.ndarray, fractions: dict[str, float], seed: int) -> 
     targets: class indices `(N,)`. A class of n faces loses round(n * fraction) of them. Raises UserError when a class
     would lose them all.
     """
-    codes, counts = np.unique(targets, return_counts=True)
-    by_code = {CODE[name]: fraction for name, fraction in fractions.items()}
-    kept = {
-        int(code): int(count) - round(int(count) * by_code.get(int(code), 0.0))
-        for code, count in zip(codes, counts, strict=True)
-    }
-    for code, count in zip(codes, counts, strict=True):
-        if not kept[int(code)]:
-            name = EXPRESSIONS[code]
+    kept: dict[int, int] = {}
+    for code, count in Counter(targets.tolist()).items():
+        name = EXPRESSIONS[code]
+        kept[code] = count - round(count * fractions.get(name, 0.0))
+        if not kept[code]:
             raise UserError(
                 f"undersample drops {fractions[name]:g} of the {count} faces of {name}, which leaves none. "
                 f"Lower undersample.drop_fraction.{name}, or set undersample.policy=none."
