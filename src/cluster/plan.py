@@ -18,6 +18,7 @@ from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from hydra.errors import HydraException
 
 from src.errors import UserError
 from src.params import parse_params
@@ -83,7 +84,7 @@ def plan_runs(settings: Sequence[str], name: str | None = None) -> list[Run]:
     try:
         sweeps = [sweep[PARAMS] for sweep in get_hydra_sweeps(overrides)] if overrides else [[]]
         every = [_with_settings(content, sweep) for sweep in sweeps]
-    except InvalidArgumentError as error:
+    except (InvalidArgumentError, HydraException) as error:
         raise UserError(f"-S: {' '.join(str(error.__cause__ or error).split('See https')[0].split())}") from error
     runs: dict[str, Run] = {}
     for number, (sweep, params) in enumerate(zip(sweeps, every, strict=True), 1):
