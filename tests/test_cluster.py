@@ -1,4 +1,4 @@
-"""What `python -m src.cluster` runs, and what it refuses before anything starts. On real workers: test_cluster_faults."""
+"""What `python -m src.cluster` runs, and what it refuses before anything starts. Real workers: test_cluster_faults."""
 
 import ast
 import re
@@ -98,9 +98,10 @@ def test_done_is_what_git_says(here: Path) -> None:
     place = plan.find_place(local=True)
     runs = plan.plan_runs(["train.seed=1,2", "train.epochs=1"], "done")
     assert plan.finished_runs(place, runs) == {}
-    run(here, "dvc", "exp", "run", "-q", "--temp", "--pull", "-n", "done-2", "-S", "train.seed=2", "-S", "train.epochs=1")
+    words = ("dvc", "exp", "run", "-q", "--temp", "--pull", "-n", "done-2")
+    run(here, *words, "-S", "train.seed=2", "-S", "train.epochs=1")
     assert set(plan.finished_runs(place, runs)) == {"done-2"}
-    with pytest.raises(UserError, match="the experiment done-2 was run with another train.seed"):
+    with pytest.raises(UserError, match=r"the experiment done-2 was run with another train\.seed"):
         plan.finished_runs(place, plan.plan_runs(["train.seed=1,3", "train.epochs=1"], "done"))
 
 

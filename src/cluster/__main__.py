@@ -72,7 +72,7 @@ class Sweep:
         self.workers: set[str] = set()
 
     def able_workers(self) -> set[str]:
-        """Addresses of the workers that offer what one run needs. Raises UserError where workers are there, none able."""
+        """Addresses of the workers that offer what a run needs. Raises UserError where none of those at hand does."""
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         able = {
             address
@@ -116,30 +116,29 @@ class Sweep:
             tqdm.write("no worker is there: waiting for one")
         self.workers = now
 
-    def ended(self) -> Iterator[tuple[Run, Outcome]]:
-        """Each run with its last outcome, as they end. One that a machine could not do is first tried on all others."""
+    def ended(self) -> Iterator[list[tuple[Run, Outcome]]]:
+        """Runs with their last outcomes, as they end. What a machine could not do is first tried on all others."""
         while self.pending:
             try:
                 done = wait(list(self.pending), timeout=LOOK_S, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 done = set()
             self.look()
+            last = []
             for future in done:
                 run = self.pending.pop(future)
-                error = future.exception() if future.status == "error" else None
-                outcome = (
-                    {"outcome": "machine", "why": f"{error or future.status}"}
-                    if error or future.cancelled()
-                    else future.result()
-                )
+                # An error is Dask's: several workers have died of this run.
+                died = future.status != "finished"
+                outcome = {"outcome": "machine", "why": str(future.exception())} if died else future.result()
                 tried = self.tried[run.name]
                 tried.add(outcome.get("worker", ""))
                 others = self.workers - tried
-                if outcome["outcome"] == "machine" and not error and others:
+                if outcome["outcome"] == "machine" and not died and others:
                     tqdm.write(f"{run.name} leaves {outcome['host']}: {outcome['why']}")
                     self.submit(run, others, insist=True)
                 else:
-                    yield run, outcome
+                    last.append((run, outcome))
+            yield last
 
 
 def figures(commit: str) -> dict[str, Any]:
@@ -181,14 +180,14 @@ def follow(sweep: Sweep, runs: list[Run], total: int, commits: dict[str, str]) -
     """Print one line for each run that ends; adds those done to `commits`, returns the names of the others."""
     start, lost = time.monotonic(), []
     with tqdm(total=total, initial=total - len(runs), unit="run", desc="experiments", disable=None) as bar:
-        for run, outcome in sweep.ended():
-            if outcome["outcome"] == "done":
-                fetch_experiments(sweep.place, [run.name])
-                commits[run.name] = outcome["commit"]
-            else:
-                lost.append(run.name)
-            tqdm.write(line(run, outcome, time.monotonic() - start))
-            bar.update()
+        for ended in sweep.ended():
+            done = {run.name: outcome["commit"] for run, outcome in ended if outcome["outcome"] == "done"}
+            fetch_experiments(sweep.place, list(done))
+            commits.update(done)
+            lost += [run.name for run, _ in ended if run.name not in done]
+            for run, outcome in ended:
+                tqdm.write(line(run, outcome, time.monotonic() - start))
+                bar.update()
     return lost
 
 

@@ -125,7 +125,7 @@ def find_place(local: bool) -> Place:
         raise UserError("run this at the top of the repository.")
     if changed := uncommitted_files(Path()):
         raise UserError(
-            f"{changed[0]} is not committed ({len(changed)} in all), and a worker gets the commit. Commit, or `git stash`."
+            f"{changed[0]} is not committed ({len(changed)} in all); a worker gets the commit. Commit, or `git stash`."
         )
     commit, here = git("rev-parse", "HEAD"), Path.cwd()
     if local:
@@ -176,17 +176,14 @@ def finished_runs(place: Place, runs: list[Run]) -> dict[str, str]:
 
 def fetch_experiments(place: Place, names: list[str]) -> None:
     """Their refs, with metrics and parameters; models and data stay on the remote until `dvc exp pull`."""
-    missing = [name for name in names if not _is_here(place, name)]
+    folder = f"refs/exps/{place.commit[:2]}/{place.commit[2:]}/"
+    here = git("for-each-ref", "--format=%(refname)", folder).splitlines()
+    missing = [name for name in names if folder + name not in here]
     if missing:
         command = ["dvc", "exp", "pull", "--no-cache", "origin", *missing]
         result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if result.returncode:
             raise UserError(f"`dvc exp pull` failed: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
-
-
-def _is_here(place: Place, name: str) -> bool:
-    ref = f"refs/exps/{place.commit[:2]}/{place.commit[2:]}/{name}"
-    return not subprocess.run(["git", "rev-parse", "--verify", "--quiet", ref], capture_output=True).returncode
 
 
 def specification(run: Run, place: Place, threads: int, gpus: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 MACHINE = Path("metrics/details/machine.json")
+FULL_BYTES = 50e6  # with less space left a failure is the disk's
 FULL = ("No space left on device", "The disk is full", "quota")
 LOST = ("failed to pull", "failed to fetch", "failed to download", "Missing cache files", "missing from cache and")
 PAUSES = (5.0, 30.0)  # seconds before a push is tried again
@@ -300,6 +301,8 @@ def main() -> None:
         run.run(tell)
     except (Trouble, OSError) as trouble:  # OSError: a full disk above all
         outcome, why = trouble.args if isinstance(trouble, Trouble) else ("machine", str(trouble))
+        if shutil.disk_usage(run.base.parent).free < FULL_BYTES and outcome != "refused":  # the log may be cut as well
+            outcome, why = "machine", f"the disk of {run.base.parent} is full; {why}"
         if outcome != "refused":
             shutil.rmtree(run.clone, ignore_errors=True)
         tell(outcome=outcome, why=why)

@@ -1,8 +1,8 @@
 """A small project with stand-in trainings: what `src.cluster` does costs the same there, and the rest next to nothing.
 
 `make_project(folder)` makes a bare Git repository, a DVC remote that is a folder, and the clone of who calls. Stages
-are `train` and `evaluate`, with this project's params.yaml and src/. An epoch sleeps `$STANDIN_S` seconds (default 0),
-and the weights depend on the data, the parameters and the number of epochs alone.
+are `train` and `evaluate`, with this project's params.yaml and src/. An epoch sleeps `$STANDIN_S` seconds and works
+`$STANDIN_CPU_S` (default 0); the weights depend on the data, the parameters and the number of epochs alone.
 """
 
 import os
@@ -36,7 +36,7 @@ stages:
       - metrics/evaluate.json: {cache: false}
 """
 
-STANDIN = '''
+STANDIN = """
 import hashlib, json, os, pathlib, random, shutil, sys, time
 import yaml
 
@@ -57,6 +57,9 @@ elif stage == "train":
         print("continuing after epoch", epoch, flush=True)
     while epoch < train["epochs"]:
         time.sleep(float(os.environ.get("STANDIN_S", 0)))
+        busy = time.process_time() + float(os.environ.get("STANDIN_CPU_S", 0))
+        while time.process_time() < busy:
+            pass
         if train["learning_rate"] > 5:
             sys.exit("error: Training diverged in epoch 1: the loss is nan.")
         epoch, weights = epoch + 1, hashlib.sha256(weights.encode()).hexdigest()
@@ -71,8 +74,9 @@ elif stage == "train":
     state.unlink()
 else:
     digest = hashlib.sha256(pathlib.Path("models/train/network.npz").read_bytes()).digest()
-    pathlib.Path("metrics/evaluate.json").write_text(json.dumps({"val": {"f1": digest[0] / 256, "fer+": digest[1] / 256}}))
-'''
+    val = {"f1": digest[0] / 256, "fer+": digest[1] / 256}
+    pathlib.Path("metrics/evaluate.json").write_text(json.dumps({"val": val}))
+"""
 
 
 def run(folder: Path, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:

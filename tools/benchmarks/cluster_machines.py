@@ -1,4 +1,4 @@
-"""A scheduler and workers as processes, each with a folder, a cache and a home of its own, around a stand-in project."""
+"""A scheduler and workers as processes, each with a folder, a cache and a home of its own; stand-in trainings."""
 
 import json
 import os
@@ -44,7 +44,17 @@ class Cluster:
         self.processes: list[subprocess.Popen[Any]] = []
         self.workers: dict[str, subprocess.Popen[Any]] = {}
         file = folder / "scheduler.json"
-        self._start("scheduler", "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+        self._start(
+            "scheduler",
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(file),
+        )
         wait_until(file.is_file)
         self.address = json.loads(file.read_text())["address"]
 
@@ -78,13 +88,13 @@ class Cluster:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def finish(self, program: subprocess.Popen[str], expect: int = 0) -> str:
-        output, _ = program.communicate(timeout=PATIENCE_S)
+    def finish(self, program: subprocess.Popen[str], expect: int = 0, timeout: float | None = PATIENCE_S) -> str:
+        output, _ = program.communicate(timeout=timeout)
         assert program.returncode == expect, f"{output}\n{self.logs()}"
         return output
 
-    def run(self, *words: str, expect: int = 0, scheduler: bool = True) -> str:
-        return self.finish(self.call(*words, scheduler=scheduler), expect)
+    def run(self, *words: str, expect: int = 0, scheduler: bool = True, timeout: float | None = PATIENCE_S) -> str:
+        return self.finish(self.call(*words, scheduler=scheduler), expect, timeout)
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-1500:] for path in self.folder.rglob("*.log"))
