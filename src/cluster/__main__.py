@@ -53,8 +53,9 @@ def connected(scheduler: str | None, threads: int, gpus: int) -> Iterator[Client
             f"this machine has not {threads} cores{f' and {gpus} GPUs' if gpus else ''}: --threads, --gpus."
         )
     resources = {"threads": threads, "gpus": gpus}
+    how: dict[str, Any] = {"threads_per_worker": 1, "resources": resources, "dashboard_address": "127.0.0.1:8787"}
     with (
-        LocalCluster(n_workers=at_once, threads_per_worker=1, resources=resources) as cluster,
+        LocalCluster(n_workers=at_once, **how) as cluster,
         Client(cluster) as client,
     ):
         yield client
