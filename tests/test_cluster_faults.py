@@ -158,8 +158,8 @@ def test_a_full_disk(cluster: Cluster, mount: Mount) -> None:
     wait_until(lambda: any((cluster.folder / "one/runs").glob("*")))
     cluster.add_worker("two")
     output = cluster.finish(program)
-    assert "leaves" in output or "two" in output
-    assert "No space left on device" in output
+    assert "leaves" in output
+    assert "is full" in output
     assert set(cluster.experiments()) == {"full-1", "full-2"}
 
 
@@ -168,16 +168,16 @@ def test_a_full_disk_and_no_other_machine(cluster: Cluster, mount: Mount) -> Non
     cluster.add_worker("one")
     output = cluster.run("-n", "full", "-S", "train.epochs=1", expect=1)
     assert "NOT DONE, machine: " in output
-    assert "No space left on device" in output
+    assert "is full" in output
     assert "1 of 1 are missing: full. The same command takes them up." in output
 
 
 @pytest.mark.parametrize("which", ["store", "team.git"])
-def test_a_remote_that_refuses(two: Cluster, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_that_refuses(two: Cluster, which: str) -> None:
     """What was trained is kept, is not counted as done, and the next call pushes it without training again."""
     two.environment["STANDIN_S"] = "0"
     store = two.folder / "store/files"
-    hook = two.folder / "team.git/hooks/pre-receive"
+    refs = two.folder / "team.git/refs/exps"
     if which == "store":
         # Root may write anywhere: a file in the place of the folders that DVC would make.
         full = [store / "md5" / f"{number:02x}" for number in range(256)]
@@ -185,8 +185,7 @@ def test_a_remote_that_refuses(two: Cluster, which: str, monkeypatch: pytest.Mon
         for path in blocked:
             path.write_text("")
     else:
-        hook.write_text("#!/bin/sh\necho 'error: quota of the repository is used up' >&2\nexit 1\n")
-        hook.chmod(0o755)
+        refs.write_text("")
     output = two.run("-n", "kept", "-S", "train.epochs=3", expect=1)
     assert "NOT DONE, refused: `dvc" in output
     assert two.experiments() == {}
@@ -196,7 +195,7 @@ def test_a_remote_that_refuses(two: Cluster, which: str, monkeypatch: pytest.Mon
         for path in blocked:
             path.unlink()
     else:
-        hook.unlink()
+        refs.unlink()
     again = two.run("-n", "kept", "-S", "train.epochs=3")
     assert again.count(": val.f1") == 1
     assert set(two.experiments()) == {"kept"}

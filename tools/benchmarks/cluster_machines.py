@@ -44,17 +44,8 @@ class Cluster:
         self.processes: list[subprocess.Popen[Any]] = []
         self.workers: dict[str, subprocess.Popen[Any]] = {}
         file = folder / "scheduler.json"
-        self._start(
-            "scheduler",
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-dashboard",
-            "--scheduler-file",
-            str(file),
-        )
+        where = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        self._start("scheduler", "scheduler", *where, "--scheduler-file", str(file))
         wait_until(file.is_file)
         self.address = json.loads(file.read_text())["address"]
 
@@ -74,7 +65,18 @@ class Cluster:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         own = {"HOME": str(home), "FER_CLUSTER_FOLDER": str(home / "runs"), "TMPDIR": str(home), **variables}
-        words = ("worker", self.address, "--no-nanny", "--nthreads", "2", "--no-dashboard", "--name", name)
+        words = (
+            "worker",
+            self.address,
+            "--host",
+            "127.0.0.1",
+            "--no-nanny",
+            "--nthreads",
+            "2",
+            "--no-dashboard",
+            "--name",
+            name,
+        )
         self.workers[name] = self._start(
             name, *words, "--resources", resources, "--local-directory", str(home / "dask"), **own
         )
