@@ -83,7 +83,7 @@ def test_calling_again_takes_up_what_is_missing(two: Cluster) -> None:
 
 def test_one_that_diverges_does_not_stop_the_others(two: Cluster) -> None:
     output = two.run("-n", "rate", "-S", "train.learning_rate=9,0.1,0.2", "-S", "train.epochs=1", expect=1)
-    assert "rate-1 train.learning_rate=9 train.epochs=1: NOT DONE, failed: error: Training diverged" in output
+    assert "rate-1 train.learning_rate=9: NOT DONE, failed: error: Training diverged" in output
     assert "1 of 3 are missing: rate-1" in output
     assert set(two.experiments()) == {"rate-2", "rate-3"}
 

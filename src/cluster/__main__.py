@@ -74,7 +74,8 @@ class Sweep:
 
     def able_workers(self) -> set[str]:
         """Addresses of the workers that offer what a run needs. Raises UserError where none of those at hand does."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        # Not scheduler_info(): a second request, of the client itself, may overwrite its answer with an empty one.
+        workers = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
         able = {
             address
             for address, worker in workers.items()
@@ -154,40 +155,43 @@ def figures(commit: str) -> dict[str, Any]:
     }
 
 
-def table(runs: list[Run], commits: dict[str, str]) -> str:
-    """Best first by macro F1 on validation; of the settings those that differ."""
-    rows = []
+def varied(runs: list[Run]) -> dict[str, dict[str, str]]:
+    """Name -> those of its settings in which the runs differ."""
     settings = {run.name: dict(setting.partition("=")[::2] for setting in run.settings) for run in runs}
-    varied = [key for key in settings[runs[0].name] if len({values.get(key) for values in settings.values()}) > 1]
+    keys = [key for key in settings[runs[0].name] if len({values.get(key) for values in settings.values()}) > 1]
+    return {name: {key: values[key] for key in keys} for name, values in settings.items()}
+
+
+def table(runs: list[Run], commits: dict[str, str]) -> str:
+    """Best first by macro F1 on validation."""
+    rows, settings = [], varied(runs)
     for run in runs:
         if run.name in commits:
-            rows.append(
-                {"name": run.name, **{key: settings[run.name][key] for key in varied}, **figures(commits[run.name])}
-            )
+            rows.append({"name": run.name, **settings[run.name], **figures(commits[run.name])})
     rows.sort(key=lambda row: -row.get("val.f1", 0))
     return tabulate(rows, headers="keys", tablefmt="simple")
 
 
-def line(run: Run, outcome: Outcome, seconds: float) -> str:
-    settings = " ".join(run.settings)
+def line(name: str, outcome: Outcome, seconds: float) -> str:
     if outcome["outcome"] != "done":
         where = f" ({outcome['host']}:{outcome['log']})" if "log" in outcome else ""
-        return f"{run.name} {settings}: NOT DONE, {outcome['outcome']}: {outcome['why']}{where}"
+        return f"{name}: NOT DONE, {outcome['outcome']}: {outcome['why']}{where}"
     shown = figures(outcome["commit"])
-    return f"{run.name} {settings}: val.f1 {shown.get('val.f1', '?')}, {outcome['host']}, after {seconds / 60:.1f} min"
+    return f"{name}: val.f1 {shown.get('val.f1', '?')}, {outcome['host']}, after {seconds / 60:.1f} min"
 
 
-def follow(sweep: Sweep, runs: list[Run], total: int, commits: dict[str, str]) -> list[str]:
+def follow(sweep: Sweep, runs: list[Run], commits: dict[str, str]) -> list[str]:
     """Print one line for each run that ends; adds those done to `commits`, returns the names of the others."""
-    start, lost = time.monotonic(), []
-    with tqdm(total=total, initial=total - len(runs), unit="run", desc="experiments", disable=None) as bar:
+    start, settings, lost = time.monotonic(), varied(runs), []
+    with tqdm(total=len(runs), initial=len(commits), unit="run", desc="experiments", disable=None) as bar:
         for ended in sweep.ended():
             done = {run.name: outcome["commit"] for run, outcome in ended if outcome["outcome"] == "done"}
             fetch_experiments(sweep.place, list(done))
             commits.update(done)
             lost += [run.name for run, _ in ended if run.name not in done]
             for run, outcome in ended:
-                tqdm.write(line(run, outcome, time.monotonic() - start))
+                name = " ".join([run.name, *(f"{key}={value}" for key, value in settings[run.name].items())])
+                tqdm.write(line(name, outcome, time.monotonic() - start))
                 bar.update()
     return lost
 
@@ -219,7 +223,7 @@ def main() -> None:
             sweep = Sweep(client, place, threads, options.gpus)
             try:
                 sweep.start(missing)
-                lost = follow(sweep, missing, len(runs), commits)
+                lost = follow(sweep, runs, commits)
             except KeyboardInterrupt:
                 client.cancel(list(sweep.pending), force=True)
                 raise

@@ -42,12 +42,14 @@ class Run:
 class Place:
     """Where workers find the project and bring the results; what is None a worker chooses below its own folder.
 
+    author: name and email, with which experiments are committed.
     project: on this machine alone, this clone, which then is Git remote and cache as well.
     config: .dvc/config.local, which Git does not carry; never sent to other machines.
     """
 
     commit: str
     url: str
+    author: dict[str, str]
     project: str | None = None
     cache: str | None = None
     state: str | None = None
@@ -128,12 +130,15 @@ def find_place(local: bool) -> Place:
             f"{changed[0]} is not committed ({len(changed)} in all); a worker gets the commit. Commit, or `git stash`."
         )
     commit, here = git("rev-parse", "HEAD"), Path.cwd()
+    name, _, email = git("var", "GIT_COMMITTER_IDENT").rpartition(">")[0].partition(" <")
+    author = {"name": name, "email": email}
     if local:
         config, cache = here / ".dvc/config.local", Config(str(here / ".dvc"))["cache"].get("dir", ".dvc/cache")
         return Place(
             *(
                 commit,
                 str(here),
+                author,
                 str(here),
                 str(here / cache),
                 str(here / ".train_state"),
@@ -149,7 +154,7 @@ def find_place(local: bool) -> Place:
             "there is no DVC remote, through which data and results go: docs/google-drive.md, `make remote`."
         )
     url = git("remote", "get-url", "origin")
-    return Place(commit, str(Path(url).resolve()) if Path(url).exists() else url)
+    return Place(commit, str(Path(url).resolve()) if Path(url).exists() else url, author)
 
 
 def finished_runs(place: Place, runs: list[Run]) -> dict[str, str]:

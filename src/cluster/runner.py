@@ -180,7 +180,8 @@ class Run:
                     wanted = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
                     self.must("machine", "git", "-C", source, "fetch", "-q", spec["url"], *wanted, folder=self.base)
         shutil.rmtree(self.clone, ignore_errors=True)
-        self.must("machine", "git", "clone", "-q", "--shared", "-n", source, str(self.clone), folder=self.base)
+        who = [word for key, value in spec["author"].items() for word in ("-c", f"user.{key}={value}")]
+        self.must("machine", "git", "clone", "-q", "--shared", "-n", *who, source, str(self.clone), folder=self.base)
         self.must("machine", "git", "remote", "set-url", "origin", spec["url"])
         self.must("machine", "git", "checkout", "-q", "--detach", spec["commit"])
         config = configparser.RawConfigParser()

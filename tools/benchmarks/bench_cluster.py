@@ -202,7 +202,7 @@ if __name__ == "__main__":
             while futures:
                 done = wait(futures, return_when="FIRST_COMPLETED").done
                 futures = [future for future in futures if future not in done]
-                client.scheduler_info(n_workers=-1)
+                client.sync(client.scheduler.identity, n_workers=-1)
                 looks += 1
             print(submitted, time.monotonic() - start, looks)
 """

@@ -37,8 +37,6 @@ class Cluster:
             "DVC_TEST": "1",
             "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
             "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s",
-            **{f"GIT_{who}_NAME": "t" for who in ("AUTHOR", "COMMITTER")},
-            **{f"GIT_{who}_EMAIL": "t@example.org" for who in ("AUTHOR", "COMMITTER")},
             **variables,
         }
         self.processes: list[subprocess.Popen[Any]] = []
