@@ -14,9 +14,11 @@ import pytest
 pytest.importorskip("distributed")
 
 from tests.conftest import Mount
+from tests.drive_emulator import FOLDER, FOLDER_ID, USER, DriveEmulator
 from tools.benchmarks.cluster_machines import Cluster, wait_until
-from tools.benchmarks.standin_project import make_project, run
+from tools.benchmarks.standin_project import forget_data, make_project, run
 
+pytest_plugins = ["tests.drive_fixtures"]
 pytestmark = pytest.mark.slow
 EPOCH_S = "0.3"
 SLOW_RUN = ("-n", "slow", "-S", "train.epochs=20")
@@ -258,6 +260,31 @@ def _cores_in_use(workers: list[subprocess.Popen[Any]]) -> list[int]:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
     return found
+
+
+def test_through_google_drive(tmp_path: Path, drive: DriveEmulator) -> None:
+    """The data goes to both machines and the models come back by the stand-in for Drive; the bytes are those of a run
+    alone."""
+    caller = make_project(tmp_path, f"gdrive://{FOLDER_ID}/dvcstore")
+    drive.add_child("dvcstore", drive.folder, FOLDER, USER)
+    signed_in = {"GDRIVE_CREDENTIALS_DATA": drive.user_credentials(), "GDRIVE_NON_INTERACTIVE": "1"}
+    variables = {**drive.environment(), **signed_in}
+    forget_data(caller, **variables)
+    cluster = Cluster(tmp_path, caller, STANDIN_S=EPOCH_S, **variables)
+    try:
+        for name in ("one", "two"):
+            cluster.add_worker(name)
+        drive.fail("PUT", "/upload", 503, "backendError")
+        cluster.run("-n", "drive", "-S", "train.seed=1,2", "-S", "train.epochs=4")
+    finally:
+        cluster.stop()
+    assert drive.damaged_objects(drive.folder) == []
+    assert all(list((tmp_path / name / "runs").glob("*/fetched/*")) for name in ("one", "two"))
+    run(caller, "dvc", "exp", "pull", "origin", "drive-2", **variables)
+    run(caller, "dvc", "exp", "apply", "drive-2")
+    alone = run(caller, "sha256sum", "models/train/network.npz").stdout
+    run(caller, "dvc", "repro", "-q", "-f", "-s", "train")
+    assert run(caller, "sha256sum", "models/train/network.npz").stdout == alone
 
 
 def test_workers_without_resources_are_named(cluster: Cluster) -> None:

@@ -75,7 +75,8 @@ class Sweep:
     def able_workers(self) -> set[str]:
         """Addresses of the workers that offer what a run needs. Raises UserError where none of those at hand does."""
         # Not scheduler_info(): a second request, of the client itself, may overwrite its answer with an empty one.
-        workers = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
+        ask: Any = self.client.scheduler
+        workers = self.client.sync(ask.identity, n_workers=-1)["workers"]
         able = {
             address
             for address, worker in workers.items()

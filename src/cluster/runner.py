@@ -321,7 +321,7 @@ def place(spec: dict[str, Any], source: str) -> dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    said: dict[str, Any] = {"outcome": "machine", "why": "its process was killed", "host": socket.gethostname()}
+    said: dict[str, Any] = {"outcome": "machine", "host": socket.gethostname()}
     try:
         assert process.stdin and process.stdout
         process.stdin.write(json.dumps(spec) + "\n")
@@ -335,8 +335,8 @@ def place(spec: dict[str, Any], source: str) -> dict[str, Any]:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # a stage outlives a runner that was killed
-        process.wait()
-    return {**said, "worker": worker.address}
+        code = process.wait()
+    return {"why": f"the run's own process ended with {code}", **said, "worker": worker.address}
 
 
 def kept_runs(folder: str | None) -> list[str]:

@@ -123,8 +123,8 @@ def make_project(folder: Path, remote: str = "") -> Path:
     return caller
 
 
-def forget_data(caller: Path) -> None:
+def forget_data(caller: Path, **variables: str) -> None:
     """Push what DVC has, and leave the clone without it."""
-    run(caller, "dvc", "push", "-q")
+    run(caller, "dvc", "push", "-q", **variables)
     shutil.rmtree(caller / ".dvc/cache")
     shutil.rmtree(caller / INPUT)
