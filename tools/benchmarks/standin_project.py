@@ -79,14 +79,14 @@ else:
 """
 
 
-def run(folder: Path, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """In `folder`, with the environment of this Python first on PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "DVC_TEST": "1", "KERAS_BACKEND": "tensorflow"}
     result = subprocess.run(
         command, cwd=folder, env={**environment, **variables}, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
-    if check and result.returncode:
+    if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
     return result
 
