@@ -92,6 +92,7 @@ def test_work_that_no_worker_could_get_is_refused(here: Path) -> None:
     run(here, "git", "push", "-q", "origin", "main")
     place = plan.find_place(local=False)
     assert (place.project, place.cache, place.config) == (None, None, ""), "nothing of this machine is sent away"
+    assert place.author == {"name": "t", "email": "t@example.org"}, "a worker's machine need not know anybody"
 
 
 def test_done_is_what_git_says(here: Path) -> None:
@@ -103,6 +104,31 @@ def test_done_is_what_git_says(here: Path) -> None:
     assert set(plan.finished_runs(place, runs)) == {"done-2"}
     with pytest.raises(UserError, match=r"the experiment done-2 was run with another train\.seed"):
         plan.finished_runs(place, plan.plan_runs(["train.seed=1,3", "train.epochs=1"], "done"))
+
+
+def test_two_experiments_of_one_name_are_not_taken_for_one(here: Path) -> None:
+    place = plan.find_place(local=False)
+    for seed in (1, 2):
+        run(
+            here,
+            "dvc",
+            "exp",
+            "run",
+            "-q",
+            "--temp",
+            "--pull",
+            "-n",
+            "torn",
+            "-S",
+            f"train.seed={seed}",
+            "-S",
+            "train.epochs=1",
+        )
+        if seed == 1:
+            run(here, "dvc", "exp", "push", "-q", "origin", "torn")
+            run(here, "dvc", "exp", "remove", "-q", "torn")
+    with pytest.raises(UserError, match="torn is one experiment here and another on the remote"):
+        plan.finished_runs(place, plan.plan_runs(["train.seed=2", "train.epochs=1"], "torn"))
 
 
 def test_dask_is_imported_by_src_cluster_alone() -> None:

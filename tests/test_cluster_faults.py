@@ -220,6 +220,20 @@ def test_a_caller_that_is_closed(two: Cluster) -> None:
     assert sum(log.count("Running stage 'train'") for log in logs) == 3, "each was trained once"
 
 
+def test_ctrl_c_withdraws_what_has_not_begun(cluster: Cluster) -> None:
+    cluster.add_worker("one")
+    words = ("-n", "stop", "-S", "train.seed=1,2,3", "-S", "train.epochs=12")
+    program = cluster.call(*words)
+    wait_until(lambda: cluster.training_on("one"))
+    program.send_signal(signal.SIGINT)
+    assert "goes on to its push" in cluster.finish(program, expect=130)
+    wait_until(cluster.experiments)
+    assert len(cluster.experiments()) == 1
+    output = cluster.run(*words)
+    assert "1 of them done already" in output
+    assert set(cluster.experiments()) == {"stop-1", "stop-2", "stop-3"}
+
+
 def test_a_local_caller_that_is_killed_leaves_nothing_running(cluster: Cluster) -> None:
     """Its workers and their runs end with it; calling again goes on after the last whole epoch."""
     program = cluster.call(*SLOW_RUN, scheduler=False)

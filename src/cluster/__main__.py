@@ -54,10 +54,7 @@ def connected(scheduler: str | None, threads: int, gpus: int) -> Iterator[Client
         )
     resources = {"threads": threads, "gpus": gpus}
     how: dict[str, Any] = {"threads_per_worker": 1, "resources": resources, "dashboard_address": "127.0.0.1:8787"}
-    with (
-        LocalCluster(n_workers=at_once, **how) as cluster,
-        Client(cluster) as client,
-    ):
+    with LocalCluster(n_workers=at_once, **how) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -104,7 +101,7 @@ class Sweep:
     def start(self, runs: list[Run]) -> None:
         """Where a run has begun before, it is given to the machine that has its state."""
         self.workers = self.able_workers()
-        kept: dict[str, list[str]] = self.client.run(runner.kept_runs, self.place.folder) if self.workers else {}
+        kept: dict[str, list[str]] = self.client.run(runner.kept_runs, self.place.project) if self.workers else {}
         for run in runs:
             self.submit(run, {worker for worker, names in kept.items() if run.name in names} & self.workers)
 
@@ -227,6 +224,7 @@ def main() -> None:
                 lost = follow(sweep, runs, commits)
             except KeyboardInterrupt:
                 client.cancel(list(sweep.pending), force=True)
+                print("what had begun on a cluster goes on to its push; the same command takes up the rest")
                 raise
     if commits:
         print(table(runs, commits))

@@ -52,8 +52,6 @@ class Place:
     author: dict[str, str]
     project: str | None = None
     cache: str | None = None
-    state: str | None = None
-    folder: str | None = None
     config: str = ""
 
 
@@ -134,18 +132,8 @@ def find_place(local: bool) -> Place:
     author = {"name": name, "email": email}
     if local:
         config, cache = here / ".dvc/config.local", Config(str(here / ".dvc"))["cache"].get("dir", ".dvc/cache")
-        return Place(
-            *(
-                commit,
-                str(here),
-                author,
-                str(here),
-                str(here / cache),
-                str(here / ".train_state"),
-                str(here / ".dvc/tmp/cluster"),
-            ),
-            config=config.read_text(encoding="utf-8") if config.is_file() else "",
-        )
+        secrets = config.read_text(encoding="utf-8") if config.is_file() else ""
+        return Place(commit, str(here), author, str(here), str(here / cache), secrets)
     git("fetch", "-q", "origin")
     if not git("for-each-ref", "--contains", commit, "refs/remotes/origin"):
         raise UserError(f"the commit {commit[:7]} is not on the Git remote origin, where workers get it: `git push`.")
@@ -162,11 +150,13 @@ def finished_runs(place: Place, runs: list[Run]) -> dict[str, str]:
 
     Raises UserError where one of that name has other parameters.
     """
-    folder = f"refs/exps/{place.commit[:2]}/{place.commit[2:]}/"
-    listed = {
-        ref: commit for commit, ref in (line.split() for line in git("ls-remote", place.url, f"{folder}*").splitlines())
-    }
-    finished = {run.name: listed[folder + run.name] for run in runs if folder + run.name in listed}
+    here, there = experiments(place), experiments(place, remote=True)
+    if torn := [
+        run.name for run in runs if here.get(run.name, "") not in ("", there.get(run.name, here.get(run.name)))
+    ]:
+        raise UserError(f"{torn[0]} is one experiment here and another on the remote: `dvc exp remove {torn[0]}`.")
+    known = {**here, **there}
+    finished = {run.name: known[run.name] for run in runs if run.name in known}
     fetch_experiments(place, list(finished))
     for run in runs:
         if commit := finished.get(run.name):
@@ -179,11 +169,21 @@ def finished_runs(place: Place, runs: list[Run]) -> dict[str, str]:
     return finished
 
 
+def experiments(place: Place, remote: bool = False) -> dict[str, str]:
+    """Name -> hash of the experiments of the commit, in this clone or on the Git remote."""
+    folder = f"refs/exps/{place.commit[:2]}/{place.commit[2:]}/"
+    where = (
+        ("ls-remote", place.url, f"{folder}*")
+        if remote
+        else ("for-each-ref", "--format=%(objectname) %(refname)", folder)
+    )
+    return {ref.removeprefix(folder): commit for commit, ref in (line.split() for line in git(*where).splitlines())}
+
+
 def fetch_experiments(place: Place, names: list[str]) -> None:
     """Their refs, with metrics and parameters; models and data stay on the remote until `dvc exp pull`."""
-    folder = f"refs/exps/{place.commit[:2]}/{place.commit[2:]}/"
-    here = git("for-each-ref", "--format=%(refname)", folder).splitlines()
-    missing = [name for name in names if folder + name not in here]
+    here = experiments(place)
+    missing = [name for name in names if name not in here]
     if missing:
         command = ["dvc", "exp", "pull", "--no-cache", "origin", *missing]
         result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

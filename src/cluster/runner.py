@@ -1,7 +1,7 @@
 """One experiment on one machine, from the clone to the push. A process of its own, started by a Dask worker.
 
 In: a specification, one line of JSON on standard input, which then stays open: when it ends, the worker is gone, and
-this process ends with all that it started. Out: lines of JSON, `{"step": ...}` and at last `{"outcome": ...}`:
+this process ends with all that it started. Out: one line of JSON with `outcome`:
 
     done      the experiment is where the caller looks for it, and its outputs before it
     failed    a stage failed; it would fail elsewhere too
@@ -78,6 +78,12 @@ def take(stack: ExitStack, kind: str, names: list[str], count: int) -> list[str]
         time.sleep(1)
 
 
+def root_folder(project: str | None) -> Path:
+    """Of what a machine keeps."""
+    chosen = f"{project}/.dvc/tmp/cluster" if project else os.environ.get("FER_CLUSTER_FOLDER")
+    return Path(chosen or "~/.cache/fer-cluster").expanduser().absolute()
+
+
 def gpu_names() -> list[str]:
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
@@ -93,13 +99,12 @@ def choose_backend(gpus: int) -> str:
 
 
 class Run:
-    """The steps of one run. `spec` is what `src.cluster.plan.Run.specification` says."""
+    """The steps of one run. `spec` is made by `specification` in src/cluster/plan.py."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec, self.name = spec, spec["name"]
-        root = spec["folder"] or os.environ.get("FER_CLUSTER_FOLDER") or "~/.cache/fer-cluster"
-        place = hashlib.sha256(spec["url"].encode()).hexdigest()[:12]
-        self.base = Path(root).expanduser().absolute() / place
+        self.base = root_folder(spec["project"]) / hashlib.sha256(spec["url"].encode()).hexdigest()[:12]
+        self.ref = f"refs/exps/{spec['commit'][:2]}/{spec['commit'][2:]}/{self.name}"
         self.clone = self.base / "runs" / self.name
         self.log_path = self.base / "logs" / f"{self.name}.log"
         self.environment = {
@@ -142,43 +147,22 @@ class Run:
         ours = [line for line in said if line.startswith("error:")]
         return (ours or said or lines or ["no message"])[0 if ours or said else -1].removeprefix("ERROR: ")
 
-    def exp_ref(self) -> str:
-        commit = self.spec["commit"]
-        return f"refs/exps/{commit[:2]}/{commit[2:]}/{self.name}"
-
-    def git_output(self, *words: str, needed: bool = True) -> str:
-        result = subprocess.run(
-            ["git", *words],
-            cwd=self.clone,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if result.returncode and needed:
-            raise Trouble("refused", f"`git {words[0]}`: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
-        return result.stdout
-
-    def is_trained(self) -> bool:
-        """Whether an earlier attempt, whose push was refused, left the whole experiment here."""
-        words = ["git", "rev-parse", "--verify", "--quiet", self.exp_ref()]
-        return (self.clone / ".git").is_dir() and not subprocess.run(
-            words, cwd=self.clone, capture_output=True
-        ).returncode
+    def git_output(self, *words: str) -> str:
+        """What a Git command prints; nothing where it fails."""
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+        return str(subprocess.run(["git", *words], cwd=self.clone, env=self.environment, **streams).stdout)
 
     def prepare(self) -> None:
         """A clone of its own at the exact commit, on the objects and the cache that all runs here share."""
-        spec, source = self.spec, self.spec["project"]
-        if source is None:
-            source = str(self.base / "repository.git")
+        spec, source = self.spec, self.spec["project"] or str(self.base / "repository.git")
+        if not spec["project"]:
+            git = ("git", "-C", source)
             with locked(self.base / "repository.lock"):
                 if not Path(source, "HEAD").is_file():
                     self.must("machine", "git", "init", "-q", "--bare", source, folder=self.base)
-                if self.command(
-                    "git", "-C", source, "cat-file", "-e", f"{spec['commit']}^{{commit}}", folder=self.base
-                ):
+                if self.command(*git, "cat-file", "-e", f"{spec['commit']}^{{commit}}", folder=self.base):
                     wanted = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-                    self.must("machine", "git", "-C", source, "fetch", "-q", spec["url"], *wanted, folder=self.base)
+                    self.must("machine", *git, "fetch", "-q", spec["url"], *wanted, folder=self.base)
         shutil.rmtree(self.clone, ignore_errors=True)
         who = [word for key, value in spec["author"].items() for word in ("-c", f"user.{key}={value}")]
         self.must("machine", "git", "clone", "-q", "--shared", "-n", *who, source, str(self.clone), folder=self.base)
@@ -192,7 +176,7 @@ class Run:
         config["cache"].setdefault("type", "reflink,hardlink,copy")
         with (self.clone / ".dvc/config.local").open("w", encoding="utf-8") as file:
             config.write(file)
-        state = Path(spec["state"] or self.base / "state")
+        state = Path(spec["project"], ".train_state") if spec["project"] else self.base / "state"
         state.mkdir(parents=True, exist_ok=True)
         (self.clone / ".train_state").symlink_to(state)
         with (self.clone / ".git/info/exclude").open("a") as file:
@@ -202,10 +186,11 @@ class Run:
         """What the stages that will run read, by content; once for all runs on this machine."""
         if not self.spec["fetch"] or self.spec["project"]:
             return
-        done = self.base / "fetched" / hashlib.sha256(json.dumps(self.spec["fetch"]).encode()).hexdigest()[:16]
+        wanted = f"{self.spec['commit']} {self.spec['fetch']}"
+        done = self.base / "fetched" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
         with locked(self.base / "fetch.lock"):
             if not done.is_file():
-                self.must("machine", "dvc", "fetch", *sorted(self.spec["fetch"]))
+                self.must("machine", "dvc", "fetch", *self.spec["fetch"])
                 done.parent.mkdir(exist_ok=True)
                 done.touch()
 
@@ -232,34 +217,23 @@ class Run:
         """Stages whose entry in dvc.lock is not the commit's: what they wrote is what has to be pushed."""
         import yaml
 
-        old, new = (
-            yaml.load(self.git_output("show", f"{revision}:dvc.lock", needed=False) or "{}", yaml.CSafeLoader).get(
-                "stages", {}
-            )
-            for revision in (self.spec["commit"], self.exp_ref())
-        )
+        locks = (self.git_output("show", f"{revision}:dvc.lock") for revision in (self.spec["commit"], self.ref))
+        old, new = ((yaml.load(lock, yaml.CSafeLoader) or {}).get("stages", {}) for lock in locks)
         return [stage for stage in new if new[stage] != old.get(stage)]
 
     def push(self) -> str:
         """The outputs first, then the experiment, which says that they are there. Returns the remote's commit."""
-        if self.spec["project"] is None:
-            stages = self.changed_stages()
-            for pause in (*PAUSES, None):
-                if not stages or not self.command("dvc", "push", *stages, limit=TRANSFER_S):
-                    break
-                if pause is None:
-                    raise Trouble("refused", f"`dvc push`: {self.last_words()}")
-                time.sleep(pause)
-        for pause in (*PAUSES, None):
-            self.command("dvc", "exp", "push", "--no-cache", "origin", self.name, limit=TRANSFER_S)
-            if there := self.git_output("ls-remote", "origin", self.exp_ref()).split():
-                return str(there[0])
-            if pause is None:
-                raise Trouble("refused", f"`dvc exp push`: {self.last_words()}")
+        stages = [] if self.spec["project"] else self.changed_stages()
+        for pause in (*PAUSES, 0.0):
+            if not stages or not self.command("dvc", "push", *stages, limit=TRANSFER_S):
+                stages = []
+                self.command("dvc", "exp", "push", "--no-cache", "origin", self.name, limit=TRANSFER_S)
+                if there := self.git_output("ls-remote", "origin", self.ref).split():
+                    return there[0]
             time.sleep(pause)
-        raise AssertionError
+        raise Trouble("refused", f"`dvc {'push' if stages else 'exp push'}`: {self.last_words()}")
 
-    def run(self, tell: Any) -> None:
+    def run(self) -> str:
         for old in (self.base / "runs").glob("*"):
             if time.time() - old.stat().st_mtime > FORGOTTEN_S:
                 shutil.rmtree(old, ignore_errors=True)
@@ -270,16 +244,13 @@ class Run:
             gpus = take(stack, "gpus", gpu_names(), self.spec["gpus"]) if self.spec["gpus"] else []
             self.environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
             os.sched_setaffinity(0, {int(core) for core in cores})  # TensorFlow, OpenMP and all others count these
-            if not self.is_trained():
-                tell(step="clones")
+            if not (self.clone / ".git" / self.ref).is_file():  # else trained before, and its push was refused
                 self.prepare()
                 self.fetch()
-                tell(step="trains")
                 self.train(len(cores), choose_backend(len(gpus)))
-            tell(step="pushes")
             commit = self.push()
             shutil.rmtree(self.clone, ignore_errors=True)
-            tell(outcome="done", commit=commit)
+            return commit
 
 
 def end_with(stream: TextIO) -> None:
@@ -291,22 +262,17 @@ def end_with(stream: TextIO) -> None:
 def main() -> None:
     spec = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with, args=(sys.stdin,), daemon=True).start()
-    here = {"host": socket.gethostname()}
-
-    def tell(**what: Any) -> None:
-        print(json.dumps({**here, **what}), flush=True)
-
     run = Run(spec)
     try:
-        here["log"] = str(run.log_path)
-        run.run(tell)
+        said = {"outcome": "done", "commit": run.run()}
     except (Trouble, OSError) as trouble:  # OSError: a full disk above all
         outcome, why = trouble.args if isinstance(trouble, Trouble) else ("machine", str(trouble))
-        if shutil.disk_usage(run.base.parent).free < FULL_BYTES and outcome != "refused":  # the log may be cut as well
-            outcome, why = "machine", f"the disk of {run.base.parent} is full; {why}"
         if outcome != "refused":
+            if shutil.disk_usage(run.base.parent).free < FULL_BYTES:  # the log may be cut as well
+                outcome, why = "machine", f"the disk of {run.base.parent} is full; {why}"
             shutil.rmtree(run.clone, ignore_errors=True)
-        tell(outcome=outcome, why=why)
+        said = {"outcome": outcome, "why": why}
+    print(json.dumps({**said, "host": socket.gethostname(), "log": str(run.log_path)}), flush=True)
     os._exit(0)  # the thread still reads
 
 
@@ -317,32 +283,24 @@ def place(spec: dict[str, Any], source: str) -> dict[str, Any]:
     """Run this file, given as text, in a process that lives no longer than the worker's. What it said last."""
     from distributed import get_worker
 
-    worker = get_worker()
-    process = subprocess.Popen(
-        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    said: dict[str, Any] = {"outcome": "machine", "host": socket.gethostname()}
+    streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", source], start_new_session=True, **streams)
     try:
         assert process.stdin and process.stdout
         process.stdin.write(json.dumps(spec) + "\n")
         process.stdin.flush()
-        for line in process.stdout:
-            event = json.loads(line)
-            if "outcome" in event:
-                said = event
-            else:
-                worker.log_event("cluster", {"name": spec["name"], "worker": worker.address, **event})
+        said = process.stdout.readline()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # a stage outlives a runner that was killed
         code = process.wait()
-    return {"why": f"the run's own process ended with {code}", **said, "worker": worker.address}
+    lost = {"outcome": "machine", "why": f"the run's own process ended with {code}", "host": socket.gethostname()}
+    return {**(json.loads(said) if said else lost), "worker": get_worker().address}
 
 
-def kept_runs(folder: str | None) -> list[str]:
+def kept_runs(project: str | None) -> list[str]:
     """Names of runs that began on this machine and have not ended."""
-    root = Path(folder or os.environ.get("FER_CLUSTER_FOLDER") or "~/.cache/fer-cluster").expanduser()
-    return [path.name for path in root.glob("*/runs/*")]
+    return [path.name for path in root_folder(project).glob("*/runs/*")]
 
 
 if __name__ == "__main__":
