@@ -1,6 +1,7 @@
 """What `python -m src.cluster` runs, and what it refuses before anything starts. Real workers: test_cluster_faults."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from src.cluster import plan, runner
 from src.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copy_of_project
 from tests.test_dependencies import _names
 from tools.benchmarks.standin_project import make_project, run
 
@@ -171,3 +172,25 @@ def test_without_dask_one_line_says_so(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.strip() == "error: Dask is not installed. `pip install -r requirements-cluster.txt` adds it."
+
+
+SAMPLE_SETTINGS = (
+    "dataset=sample", "split.copy_similarity=0.95", "train.backbone=cnn", "train.teacher_epochs=0", "train.epochs=2",
+    "train.batch_size=32", "evaluate.bootstrap_samples=100", "export.int8=false", "export.multiview=false",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_real_training_has_the_bytes_of_one_that_is_run_alone(tmp_path: Path) -> None:
+    """The whole pipeline on the bundled sample, on one core."""
+    pytest.importorskip("distributed")
+    project = copy_of_project(tmp_path)
+    run(project, "git", "commit", "-qm", "project")
+    settings = [word for setting in SAMPLE_SETTINGS for word in ("-S", setting)]
+    output = run(project, sys.executable, "-m", "src.cluster", "--threads", "1", "-n", "spread", *settings).stdout
+    assert "spread: val.f1" in output
+    core = str(min(os.sched_getaffinity(0)))
+    run(project, "taskset", "-c", core, "dvc", "exp", "run", "-q", "--temp", "-n", "alone", *settings, "train")
+    for name in ("spread", "alone"):
+        run(project, "dvc", "get", "-q", ".", "models/train", "--rev", name, "-o", name)
+    assert (project / "spread/network.npz").read_bytes() == (project / "alone/network.npz").read_bytes()
