@@ -167,7 +167,6 @@ def test_locks_agree() -> None:
 
 def test_without_dask_one_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError('distributed')")
-    (tmp_path / "cloudpickle.py").write_text("")
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import src.cluster.__main__"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
@@ -185,7 +184,6 @@ def test_a_real_training_has_the_bytes_of_one_that_is_run_alone(tmp_path: Path) 
     """The whole pipeline on the bundled sample, on one core."""
     pytest.importorskip("distributed")
     project = copy_of_project(tmp_path)
-    run(project, "git", "commit", "-qm", "project")
     settings = [word for setting in SAMPLE_SETTINGS for word in ("-S", setting)]
     output = run(project, sys.executable, "-m", "src.cluster", "--threads", "1", "-n", "spread", *settings).stdout
     assert "spread: val.f1" in output

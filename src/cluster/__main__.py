@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import yaml
 from tabulate import tabulate
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from src.errors import UserError, run_program
 from src.report.experiments import file_at
 
 try:
+    import cloudpickle
     from distributed import Client, Future, LocalCluster, fire_and_forget, wait
 except ModuleNotFoundError:
     sys.exit("error: Dask is not installed. `pip install -r requirements-cluster.txt` adds it.")
