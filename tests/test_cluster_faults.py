@@ -1,5 +1,6 @@
 """Runs on real Dask workers, Git and DVC, while machines, remotes and the caller fail. The trainings are stand-ins."""
 
+import json
 import os
 import signal
 import subprocess
@@ -299,6 +300,18 @@ def test_through_google_drive(tmp_path: Path, drive: DriveEmulator) -> None:
     alone = run(caller, "sha256sum", "models/train/network.npz").stdout
     run(caller, "dvc", "repro", "-q", "-f", "-s", "train")
     assert run(caller, "sha256sum", "models/train/network.npz").stdout == alone
+
+
+def test_only_the_training_runs_under_the_machines_backend(cluster: Cluster) -> None:
+    cluster.add_worker("one", KERAS_BACKEND="jax")
+    assert "jax" in cluster.run("-n", "other", "-S", "train.epochs=1")
+    assert set(cluster.experiments()) == {"other"}
+    backends = {
+        path: json.loads(at(cluster, "other", path))["backend"]
+        for path in ("metrics/details/machine.json", "metrics/details/train.json", "metrics/evaluate.json")
+    }
+    assert list(backends.values()) == ["jax", "jax", "tensorflow"]
+    assert "epochs: 1 " in at(cluster, "other", "params.yaml")
 
 
 def test_workers_without_resources_are_named(cluster: Cluster) -> None:

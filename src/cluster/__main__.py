@@ -67,6 +67,7 @@ class Sweep:
         self.source = Path(runner.__file__).read_text(encoding="utf-8")
         self.pending: dict[Future, Run] = {}
         self.tried: dict[str, set[str]] = {}
+        self.only: dict[Future, set[str]] = {}  # workers that are left for a run, where some have failed
         self.workers: set[str] = set()
 
     def able_workers(self) -> set[str]:
@@ -96,6 +97,8 @@ class Sweep:
             runner.place, spec, self.source, key=key, pure=False, resources=self.needs, **options
         )
         fire_and_forget(future)
+        if workers and insist:
+            self.only[future] = workers
         self.pending[future] = run
 
     def start(self, runs: list[Run]) -> None:
@@ -124,16 +127,22 @@ class Sweep:
             except TimeoutError:
                 done = set()
             self.look()
+            left_alone = {
+                future for future in self.pending if future in self.only and not self.only[future] & self.workers
+            }
             last = []
-            for future in done:
+            for future in done | left_alone:
                 run = self.pending.pop(future)
-                # An error is Dask's: several workers have died of this run.
-                died = future.status != "finished"
-                outcome = {"outcome": "machine", "why": str(future.exception())} if died else future.result()
+                if future in done and future.status == "finished":
+                    outcome = future.result()
+                else:  # several workers have died of this run, or all that were left for it are gone
+                    why = str(future.exception()) if future in done else "no machine is left that has not failed"
+                    self.client.cancel(future, force=True)
+                    outcome = {"outcome": "machine", "why": why}
                 tried = self.tried[run.name]
                 tried.add(outcome.get("worker", ""))
                 others = self.workers - tried
-                if outcome["outcome"] == "machine" and not died and others:
+                if outcome["outcome"] == "machine" and "worker" in outcome and others:
                     tqdm.write(f"{run.name} leaves {outcome['host']}: {outcome['why']}")
                     self.submit(run, others, insist=True)
                 else:
