@@ -157,10 +157,8 @@ def test_a_machine_that_vanishes(two: Cluster) -> None:
 def test_a_full_disk(cluster: Cluster, mount: Mount) -> None:
     mount("one/runs", "size=1200k")
     cluster.add_worker("one")
-    program = cluster.call("-n", "full", "-S", "train.epochs=1,2")
-    wait_until(lambda: any((cluster.folder / "one/runs").glob("*")))
     cluster.add_worker("two")
-    output = cluster.finish(program)
+    output = cluster.run("-n", "full", "-S", "train.epochs=1,2")
     assert "leaves" in output
     assert "is full" in output
     assert set(cluster.experiments()) == {"full-1", "full-2"}

@@ -46,6 +46,9 @@ class CountingServer(http.server.ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients may hang up."""
+
     def forget(self) -> None:
         self.requests.clear()
         self.bytes.clear()
