@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 def wait_until(what: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
