@@ -34,7 +34,7 @@ from typing import Any, TextIO
 
 MACHINE = Path("metrics/details/machine.json")
 FULL_BYTES = 50e6  # with less space left a failure is the disk's
-FULL = ("No space left on device", "The disk is full", "quota")
+FULL = ("No space left on device", "The disk is full", "quota is used up", "quota exceeded")
 LOST = ("failed to pull", "failed to fetch", "failed to download", "Missing cache files", "missing from cache and")
 PAUSES = (5.0, 30.0)  # seconds before a push is tried again
 TRANSFER_S = 3600.0  # a transfer that takes longer hangs
@@ -200,18 +200,20 @@ class Run:
         target = self.clone / MACHINE
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")
-        self.must("machine", "git", "add", str(MACHINE))
-        run = ("dvc", "exp", "run", "--pull", "--allow-missing", "-n")
         settings = [word for setting in self.spec["settings"] for word in ("-S", setting)]
-        code = 0
+        steps = [("tensorflow", self.name, settings)]
         if backend != "tensorflow":
-            code = self.command(*run, f"{self.name}-train", *settings, "train", backend=backend)
-        if code or self.command(*run, self.name, *settings):
-            words = self.last_words()
+            steps.insert(0, (backend, f"{self.name}-train", [*settings, "train"]))
+        for step_backend, name, words in steps:
+            self.must("machine", "git", "add", str(MACHINE))  # each time: DVC leaves it untracked
+            run = ("dvc", "exp", "run", "--pull", "--allow-missing", "-n", name)
+            if not self.command(*run, *words, backend=step_backend):
+                continue
+            last = self.last_words()
             text = self.log_path.read_text(encoding="utf-8", errors="replace").rpartition("\n$ ")[2]
             killed = "exited with -" in text
             outcome = "machine" if killed or any(sign in text for sign in (*FULL, *LOST)) else "failed"
-            raise Trouble(outcome, f"{words} (a stage was killed; out of memory?)" if killed else words)
+            raise Trouble(outcome, f"{last} (a stage was killed; out of memory?)" if killed else last)
 
     def changed_stages(self) -> list[str]:
         """Stages whose entry in dvc.lock is not the commit's: what they wrote is what has to be pushed."""
