@@ -215,7 +215,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="cores of each run; default: 4, or what is here")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="of each run; default: 0")
     options = parser.parse_args()
-    threads = options.threads or (4 if options.scheduler else min(4, len(os.sched_getaffinity(0))))
+    usual = 4 if options.scheduler else min(4, len(os.sched_getaffinity(0)))
+    threads = usual if options.threads is None else options.threads
     if threads < 1 or options.gpus < 0:
         parser.error("--threads is at least 1, --gpus at least 0")
 

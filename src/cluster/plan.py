@@ -56,10 +56,13 @@ class Place:
 
 
 def git(*words: str) -> str:
-    """Output of a Git command. Raises UserError with Git's own last line."""
+    """Output of a Git command. Raises UserError with Git's own words."""
     result = subprocess.run(["git", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode:
-        raise UserError(f"`git {words[0]}` failed: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
+        said = result.stderr.strip().splitlines() or ["no message"]
+        raise UserError(
+            f"`git {words[0]}` failed: {next((line for line in said if line.startswith('fatal:')), said[-1])}"
+        )
     return result.stdout.strip()
 
 
@@ -85,7 +88,8 @@ def plan_runs(settings: Sequence[str], name: str | None = None) -> list[Run]:
         sweeps = [sweep[PARAMS] for sweep in get_hydra_sweeps(overrides)] if overrides else [[]]
         every = [_with_settings(content, sweep) for sweep in sweeps]
     except (InvalidArgumentError, HydraException) as error:
-        raise UserError(f"-S: {' '.join(str(error.__cause__ or error).split('See https')[0].split())}") from error
+        said = str(error.__cause__ or error).split("See https")[0].split("To append")[0]
+        raise UserError(f"-S: {' '.join(said.split())} See params.yaml for the keys.") from error
     runs: dict[str, Run] = {}
     for number, (sweep, params) in enumerate(zip(sweeps, every, strict=True), 1):
         digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:8]
