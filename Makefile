@@ -68,6 +68,7 @@ lock: setup ## bring the locks up to requirements*.in; pins that still fit stay
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements.in -o requirements.txt
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-dev.in -o requirements-dev.txt
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-runtime.in -o requirements-runtime.txt
+	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-cluster.in -o requirements-cluster.txt
 
 clean: ## remove .venv and build/
 	@rm -rf .venv build

@@ -1,0 +1,194 @@
+"""What `python -m src.cluster` runs, and what it refuses before anything starts. Real workers: test_cluster_faults."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.cluster import plan, runner
+from src.errors import UserError
+from tests.conftest import ROOT, copy_of_project
+from tests.test_dependencies import _names
+from tools.benchmarks.standin_project import make_project, run
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def test_combinations_are_those_of_dvc(here: Path) -> None:
+    settings = ("train.seed=range(1,3)", "smote.enabled=true,false")
+    run(here, "dvc", "exp", "run", "--queue", "-n", "q", *(word for one in settings for word in ("-S", one)))
+    queued = run(here, "git", "log", "-g", "--format=%H", "refs/exps/celery/stash").stdout.split()
+    by_dvc = {run(here, "git", "show", f"{commit}:params.yaml").stdout for commit in queued}
+    run(here, "dvc", "queue", "remove", "--all")
+    runs = plan.plan_runs(settings, "q")
+    assert [one.name for one in runs] == ["q-1", "q-2", "q-3", "q-4"]
+    assert {(one.params["train"]["seed"], one.params["smote"]["enabled"]) for one in runs} == {
+        (seed, enabled) for seed in (1, 2) for enabled in (True, False)
+    }
+    assert len(by_dvc) == len(runs)
+
+
+def test_names_say_what_the_parameters_are_not_how_they_were_given(here: Path) -> None:
+    one, same, other = (
+        plan.plan_runs(words)[0].name
+        for words in (["train.mixup=0.2", "train.seed=7"], ["train.seed=7"], ["train.seed=8"])
+    )
+    assert one == same != other
+    assert len(plan.plan_runs(["train.seed=7,7,8"])) == 2, "the same run twice is one run"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.sed=1", "Could not override 'train.sed'"),
+        ("+train.sed=1", "unknown key train.sed; did you mean train.seed?"),
+        ("train.seed=1,x", "train.seed is 'x'; it should be a whole number"),
+        ("train.seed", "missing EQUAL"),
+        ("train.backbone=cnn,vgg61", "Did you mean vgg16?"),
+        ("other.yaml:train.seed=1", "only params.yaml can be set"),
+        ("train.average_epochs=0,5 train.early_stopping=3", "train.average_epochs keeps the mean"),
+    ],
+)
+def test_wrong_settings_are_refused(here: Path, setting: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        plan.plan_runs(setting.split(" "))
+    assert message in str(error.value)
+
+
+def test_what_is_fetched_is_what_will_be_read(here: Path) -> None:
+    assert plan.plan_runs(["train.seed=1"])[0].fetch == ("data/processed/smote",)
+    assert plan.plan_runs(["smote.seed=1"])[0].fetch == (), "smote runs, so nothing of what it wrote is read"
+
+
+def test_what_the_real_pipeline_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    fetched = plan._inputs({"train.seed"}, "full")
+    assert {"data/processed/smote", "data/processed/split/validation", "data/processed/split/test"} <= set(fetched)
+    assert not [path for path in fetched if path.startswith(("data/raw", "models", "data/processed/split/train"))]
+    everything = plan._inputs({"dataset"}, "full")
+    assert everything == ["data/raw/full/expw", "data/raw/full/fer2013"]
+    assert plan._inputs({"dataset"}, "sample") == [], "the sample is in Git"
+
+
+def test_work_that_no_worker_could_get_is_refused(here: Path) -> None:
+    (here / "params.yaml").write_text((here / "params.yaml").read_text() + "\n# changed\n")
+    with pytest.raises(UserError, match=r"params\.yaml is not committed"):
+        plan.find_place(local=True)
+    run(here, "git", "commit", "-qam", "changed")
+    with pytest.raises(UserError, match="is not on the Git remote origin"):
+        plan.find_place(local=False)
+    run(here, "git", "push", "-q", "origin", "main")
+    place = plan.find_place(local=False)
+    assert (place.project, place.cache, place.config) == (None, None, ""), "nothing of this machine is sent away"
+    assert place.author == {"name": "t", "email": "t@example.org"}, "a worker's machine need not know anybody"
+
+
+def test_done_is_what_git_says(here: Path) -> None:
+    place = plan.find_place(local=True)
+    runs = plan.plan_runs(["train.seed=1,2", "train.epochs=1"], "done")
+    assert plan.finished_runs(place, runs) == {}
+    words = ("dvc", "exp", "run", "-q", "--temp", "--pull", "-n", "done-2")
+    run(here, *words, "-S", "train.seed=2", "-S", "train.epochs=1")
+    assert set(plan.finished_runs(place, runs)) == {"done-2"}
+    with pytest.raises(UserError, match=r"the experiment done-2 was run with another train\.seed"):
+        plan.finished_runs(place, plan.plan_runs(["train.seed=1,3", "train.epochs=1"], "done"))
+
+
+def test_two_experiments_of_one_name_are_not_taken_for_one(here: Path) -> None:
+    place = plan.find_place(local=False)
+    for seed in (1, 2):
+        run(
+            here,
+            "dvc",
+            "exp",
+            "run",
+            "-q",
+            "--temp",
+            "--pull",
+            "-n",
+            "torn",
+            "-S",
+            f"train.seed={seed}",
+            "-S",
+            "train.epochs=1",
+        )
+        if seed == 1:
+            run(here, "dvc", "exp", "push", "-q", "origin", "torn")
+            run(here, "dvc", "exp", "remove", "-q", "torn")
+    with pytest.raises(UserError, match="torn is one experiment here and another on the remote"):
+        plan.finished_runs(place, plan.plan_runs(["train.seed=2", "train.epochs=1"], "torn"))
+
+
+def test_dask_is_imported_by_src_cluster_alone() -> None:
+    dask = {"dask", "distributed", "cloudpickle", "bokeh"}
+    found = set()
+    for file in [*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if dask & {name.split(".")[0] for name in names}:
+                found.add(file.relative_to(ROOT).as_posix())
+    assert found == {"src/cluster/__main__.py", "src/cluster/runner.py"}
+    assert {name for name in _names("requirements.in") if name in dask} == set()
+
+
+def test_a_worker_needs_no_checkout(tmp_path: Path) -> None:
+    """What is sent to it loads where nothing of the project can be imported."""
+    source = Path(runner.__file__).read_text(encoding="utf-8")
+    command = [sys.executable, "-I", "-c", f"import sys; sys.argv = ['x']\n{source.replace('main()', 'pass', 1)}"]
+    assert not re.search(r"^(from|import) (src|stages|tools)", source, re.MULTILINE)
+    result = subprocess.run(command, cwd=tmp_path, input="", capture_output=True, text=True)
+    assert "ModuleNotFoundError" not in result.stderr
+
+
+def test_locks_agree() -> None:
+    """Both install into one environment."""
+    pins = {
+        name: dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.txt", "requirements-cluster.txt")
+    }
+    cluster, pipeline = pins["requirements-cluster.txt"], pins["requirements.txt"]
+    assert set(_names("requirements-cluster.in")) - {"-c"} <= set(cluster)
+    assert {name for name in cluster if name in pipeline and cluster[name] != pipeline[name]} == set()
+
+
+def test_without_dask_one_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError('distributed')")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import src.cluster.__main__"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.strip() == "error: Dask is not installed. `pip install -r requirements-cluster.txt` adds it."
+
+
+SAMPLE_SETTINGS = (
+    "dataset=sample", "split.copy_similarity=0.95", "train.backbone=cnn", "train.teacher_epochs=0", "train.epochs=2",
+    "train.batch_size=32", "evaluate.bootstrap_samples=100", "export.int8=false", "export.multiview=false",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_real_training_has_the_bytes_of_one_that_is_run_alone(tmp_path: Path) -> None:
+    """The whole pipeline on the bundled sample, on one core."""
+    pytest.importorskip("distributed")
+    project = copy_of_project(tmp_path)
+    settings = [word for setting in SAMPLE_SETTINGS for word in ("-S", setting)]
+    output = run(project, sys.executable, "-m", "src.cluster", "--threads", "1", "-n", "spread", *settings).stdout
+    assert "spread: val.f1" in output
+    core = str(min(os.sched_getaffinity(0)))
+    run(project, "taskset", "-c", core, "dvc", "exp", "run", "-q", "--temp", "-n", "alone", *settings, "train")
+    for name in ("spread", "alone"):
+        run(project, "dvc", "get", "-q", ".", "models/train", "--rev", name, "-o", name)
+    assert (project / "spread/network.npz").read_bytes() == (project / "alone/network.npz").read_bytes()

@@ -1,0 +1,126 @@
+"""A scheduler and workers as processes, each with a folder, a cache and a home of its own; stand-in trainings."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PATIENCE_S = 300.0
+
+
+def wait_until(what: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+class Cluster:
+    """`workers` start under a scheduler of their own; `call` is the program of who wants the runs."""
+
+    def __init__(self, folder: Path, caller: Path, **variables: str) -> None:
+        self.folder, self.caller = folder, caller
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "FER_"))}
+        self.environment = {
+            **inherited,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_TEST": "1",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
+            "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s",
+            **variables,
+        }
+        self.processes: list[subprocess.Popen[Any]] = []
+        self.workers: dict[str, subprocess.Popen[Any]] = {}
+        file = folder / "scheduler.json"
+        where = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        self._start("scheduler", "scheduler", *where, "--scheduler-file", str(file))
+        wait_until(file.is_file)
+        self.address = json.loads(file.read_text())["address"]
+
+    def _start(self, name: str, *words: str, **variables: str) -> subprocess.Popen[Any]:
+        environment = {**self.environment, **variables}
+        command = [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def add_worker(self, name: str, resources: str = "threads=1", **variables: str) -> None:
+        """Without a nanny: a worker that is killed stays dead, as its machine would."""
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        own = {"HOME": str(home), "FER_CLUSTER_FOLDER": str(home / "runs"), "TMPDIR": str(home), **variables}
+        words = (
+            "worker",
+            self.address,
+            "--host",
+            "127.0.0.1",
+            "--no-nanny",
+            "--nthreads",
+            "2",
+            "--no-dashboard",
+            "--name",
+            name,
+        )
+        self.workers[name] = self._start(
+            name, *words, "--resources", resources, "--local-directory", str(home / "dask"), **own
+        )
+        wait_until(lambda: "Registered to" in (self.folder / f"{name}.log").read_text())
+
+    def call(self, *words: str, scheduler: bool = True) -> subprocess.Popen[str]:
+        where = ["--scheduler", self.address] if scheduler else []
+        return subprocess.Popen(
+            [sys.executable, "-m", "src.cluster", *where, "--threads", "1", *words],
+            cwd=self.caller, env=self.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def finish(self, program: subprocess.Popen[str], expect: int = 0, timeout: float | None = PATIENCE_S) -> str:
+        output, _ = program.communicate(timeout=timeout)
+        assert program.returncode == expect, f"{output}\n{self.logs()}"
+        return output
+
+    def run(self, *words: str, expect: int = 0, scheduler: bool = True, timeout: float | None = PATIENCE_S) -> str:
+        return self.finish(self.call(*words, scheduler=scheduler), expect, timeout)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(errors="replace")[-1500:] for path in self.folder.rglob("*.log"))
+
+    def training_on(self, name: str) -> bool:
+        """Whether a stage `train` is running there that has finished an epoch."""
+        return any((self.folder / name / "runs").glob("*/state/*.json"))
+
+    def stop(self) -> None:
+        for process in self.processes:
+            for child in _family(process):
+                child.send_signal(signal.SIGKILL)
+        for process in self.processes:
+            process.wait()
+
+    def experiments(self) -> dict[str, str]:
+        """Name -> commit, on the team's Git server."""
+        listed = subprocess.run(
+            ["git", "ls-remote", str(self.folder / "team.git"), "refs/exps/*"], capture_output=True, text=True
+        ).stdout
+        return {name.rpartition("/")[2]: commit for commit, name in re.findall(r"(\S+)\s+(\S+)", listed)}
+
+
+def _family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    try:
+        top = psutil.Process(process.pid)
+        return [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
