@@ -48,6 +48,11 @@ class Session:
     def timings(self) -> dict[str, float]:
         return self.recognizer.timings
 
+    @property
+    def hidden(self) -> list[Box]:
+        """What `picture` makes unrecognizable when asked to blur: whoever draws the last frame elsewhere hides these."""
+        return self._hidden
+
     def restart(self) -> None:
         """Forget all faces: another source begins, and ids with it."""
         self.recognizer.reset()
