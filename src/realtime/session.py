@@ -50,7 +50,7 @@ class Session:
 
     @property
     def hidden(self) -> list[Box]:
-        """What `picture` makes unrecognizable when asked to blur: whoever draws the last frame elsewhere hides these."""
+        """The boxes that `picture` blurs where asked to, for whoever draws the last frame elsewhere."""
         return self._hidden
 
     def restart(self) -> None:
