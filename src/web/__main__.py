@@ -1,6 +1,6 @@
 """A small page and its API: faces and their expressions in pictures, videos and live from a browser's camera.
 
-In: an exported model (pretrained/model.onnx). Out: a server on 127.0.0.1, for this machine alone; elsewhere with a token.
+In: an exported model (pretrained/model.onnx). Out: a server on 127.0.0.1, elsewhere with a token.
 Pictures and frames stay in memory, a video in a temporary file until its results are fetched; nothing is kept.
 How-to: docs/page.md; for others: docs/deploy.md.
 
@@ -22,7 +22,8 @@ from src.web import limits
 TOKEN_VARIABLE = "FER_WEB_TOKEN"
 _EPILOG = f"""\
 Elsewhere than on 127.0.0.1 the server asks for a token: that of the environment variable {TOKEN_VARIABLE}, or one that
-it makes and prints when it starts. Exit codes: 0 told to end, 1 something is wrong (one line says what), 2 wrong options.
+it makes and prints when it starts.
+Exit codes: 0 told to end, 1 something is wrong (one line says what), 2 wrong options.
 """
 
 
@@ -103,9 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.public:
         print(f"shown by a proxy as https://{options.public}/, {'with a token' if token else 'to everybody'}")
     elif token is not None:
-        print(
-            "open to whoever has the token; without HTTPS others on the network can read it, and browsers refuse cameras"
-        )
+        print("open to whoever has the token; without HTTPS it can be read on the way, and browsers refuse cameras")
     sys.stdout.flush()
     # No access log, and no lines of sockets: both hold addresses.
     logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -50,9 +50,9 @@ _DESCRIPTION = """Faces and their expressions in pictures, videos and live frame
 Bodies are the bytes of the file. Every error is `{"error": "one sentence"}`. Where the server asks for a token, send it
 as `Authorization: Bearer TOKEN`. The rows are those of `python -m src.realtime --json`.
 
-`/api/live` is a web socket. First a text message, `{"token": null, "blur": false}`; then a frame as a binary message of 8
-bytes of time stamp (seconds, float64, little-endian, rising) and a JPEG; the answer is a text message (`LiveFrame`); then
-the next frame."""
+`/api/live` is a web socket. First a text message, `{"token": null, "blur": false}`; then a frame as a binary message:
+8 bytes of time stamp (seconds, float64, little-endian, rising) and a JPEG; the answer is a text message (`LiveFrame`);
+then the next frame."""
 
 
 def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int, cores: int) -> FastAPI:

@@ -134,7 +134,7 @@ class Visitor:
 
 
 def decode(content: bytes, *, jpeg_only: bool = False) -> np.ndarray:
-    """An upright picture, uint8 `(H, W, 3)` BGR. Raises Refused on anything but a JPEG, PNG or WebP that can be read."""
+    """An upright picture, uint8 `(H, W, 3)` BGR. Raises Refused on all but a good JPEG, PNG or WebP."""
     webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
     if not content.startswith(_JPEG) and (jpeg_only or not (content.startswith(_PNG) or webp)):
         raise Refused(415, "This is not a JPEG." if jpeg_only else "This is not a picture: send a JPEG, PNG or WebP.")

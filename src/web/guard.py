@@ -1,4 +1,4 @@
-"""What every request and socket passes first, and what every answer carries: host, origin, token; headers of security."""
+"""What every request and socket passes first: host, origin, token. What every answer carries: headers of security."""
 
 import json
 import secrets

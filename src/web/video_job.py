@@ -1,8 +1,8 @@
 """One video, recognized in a process of its own: `python -m src.web.video_job ORDER`, started by `src.web.videos`.
 
 ORDER is JSON: the folder that holds `video`, and how to recognize. Writes the results beside it and a line of JSON per
-progress to standard output; the last one has `done` or `error`. Standard input is open as long as the server lives: when
-it ends, so does this process, and the folder with it. Memory, files and time are limited, since FFmpeg reads here what
+progress to standard output; the last one has `done` or `error`. Standard input is open as long as the server lives:
+when it ends, so does this process, and the folder with it. Memory and files are limited, since FFmpeg reads here what
 strangers send.
 """
 
@@ -50,8 +50,8 @@ def _recognize(folder: Path, order: dict[str, Any]) -> None:
         raise UserError("This is a picture, not a video.")
     detector = open_detector(order["detector"], order["detector_model"])[0]
     recognizer = ExpressionRecognizer(model, detector)
-    outputs = [folder / name for name in ("faces.csv", "faces.json", "annotated.mp4", "people.json", "summary.png")]
-    wanted = Wanted(*outputs[:3], outputs[3:])
+    summaries = [folder / "people.json", folder / "summary.png"]
+    wanted = Wanted(folder / "faces.csv", folder / "faces.json", folder / "annotated.mp4", summaries)
     results = Results(playlist, wanted, describe_run(model, detector.name, recognizer.uncertain_below, source.rate))
     session = Session(recognizer, View(blur=order["blur"], status=False))
     results.begin(source)

@@ -1,7 +1,7 @@
 """The videos of all visitors: taken in, recognized one after the other by processes of their own, kept ten minutes.
 
-Each has a folder with a name of ours in one temporary folder of this server. That folder is locked as long as the server
-lives; what a killed server left is removed by the next one.
+Each has a folder with a name of ours in one temporary folder of this server. That folder is locked as long as the
+server lives; what a killed server left is removed by the next one.
 """
 
 import asyncio
