@@ -78,12 +78,12 @@ class Engine:
     def picture(self, content: bytes) -> Picture:
         """Raises Refused."""
         image = decode(content)
-        begin_s = time.perf_counter()
-        result = self.session().step(image)
+        begin_s, session = time.perf_counter(), self.session()
+        result = session.step(image)
         faces = [face_row("picture", 0, 0.0, face) for face in result]
         return Picture.model_validate(
             {**SCHEMA, "source": "picture", **self.run, "expressions": self.expressions, "faces": faces}
-            | {"height": image.shape[0], "width": image.shape[1]}
+            | {"height": image.shape[0], "width": image.shape[1], "hidden": _boxes(session)}
             | {"milliseconds": round(1000 * (time.perf_counter() - begin_s), 1)}
         )
 
@@ -91,6 +91,10 @@ class Engine:
         """Accuracies on test, as the card says."""
         rows = re.findall(r"^\| test \| ([^|]+) \| ([\d,]+) \| ([^|]+) \|", self.card, re.MULTILINE)
         return [Figure(labels=labels, n=n, accuracy=accuracy) for labels, n, accuracy in rows]
+
+
+def _boxes(session: Session) -> list[tuple[float, float, float, float]]:
+    return [(round(x, 1), round(y, 1), round(w, 1), round(h, 1)) for x, y, w, h in session.hidden]
 
 
 def _few_faces_first(path: Path) -> int:
@@ -126,7 +130,7 @@ class Visitor:
             width=width,
             height=height,
             faces=faces,
-            hidden=[(x, y, w, h) for x, y, w, h in np.round(np.array(self._session.hidden).reshape(-1, 4), 1).tolist()],
+            hidden=_boxes(self._session),
             milliseconds=round(1000 * (time.perf_counter() - begin_s), 1),
         )
         self._time_s, self._frame = time_s, self._frame + 1

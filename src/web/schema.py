@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Expression = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "uncertain"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 ResultName = Literal["annotated.mp4", "faces.csv", "faces.json", "people.json", "summary.png"]
 
 
@@ -61,6 +62,7 @@ class Picture(Head):
     width: int = Field(description="of the upright picture, pixels")
     height: int
     faces: list[FaceRow]
+    hidden: list[Box] = Field(description="boxes to blur: of faces, and of what may be one")
     milliseconds: float = Field(description="spent on recognition")
 
     model_config = ConfigDict(
@@ -69,7 +71,7 @@ class Picture(Head):
                 "schema": "facial-expressions", "version": 1, "source": "picture", "model": "model.onnx",
                 "model_sha256": "0" * 64, "detector": "YuNet", "uncertain_below": 0.46, "frames_per_second": None,
                 "expressions": ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"],
-                "width": 640, "height": 400, "milliseconds": 21.5,
+                "width": 640, "height": 400, "milliseconds": 21.5, "hidden": [[190.3, 70.1, 262.0, 262.0]],
                 "faces": [{
                     "time_s": 0.0, "frame": 0, "face_id": 1, "x": 190.3, "y": 70.1, "width": 262.0, "height": 262.0,
                     "expression": "happy", "confidence": 0.93, "angry": 0.01, "disgust": 0.01, "fear": 0.01,
@@ -141,7 +143,7 @@ class LiveFrame(_Model):
     width: int
     height: int
     faces: list[FaceRow]
-    hidden: list[tuple[float, float, float, float]] = Field(description="boxes to blur: x, y, width, height")
+    hidden: list[Box] = Field(description="boxes to blur")
     milliseconds: float
 
 
