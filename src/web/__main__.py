@@ -23,7 +23,7 @@ TOKEN_VARIABLE = "FER_WEB_TOKEN"
 _EPILOG = f"""\
 Elsewhere than on 127.0.0.1 the server asks for a token: that of the environment variable {TOKEN_VARIABLE}, or one that
 it makes and prints when it starts.
-Exit codes: 0 told to end, 1 something is wrong (one line says what), 2 wrong options.
+Exit codes: 1 something is wrong (one line says what), 2 wrong options, 130 Ctrl-C, 143 told to end.
 """
 
 
@@ -58,7 +58,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
         raise UserError(f"{host} port {port} cannot be used: {reason}. Name another one: --port 8001.") from error
 
 

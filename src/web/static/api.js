@@ -12,7 +12,7 @@ const body = (answer) => Object.entries(answer.content ?? {}).map(([type, { sche
 const main = document.getElementById("api");
 main.replaceChildren();
 add(main, "h1", `${api.info.title}, API version ${api.info.version}`);
-for (const part of api.info.description.split("\n\n")) add(main, "p", part);
+for (const part of api.info.description.split("\n\n")) add(main, "p", part.replaceAll("`", ""));
 for (const [path, methods] of Object.entries(api.paths))
   for (const [method, call] of Object.entries(methods)) {
     add(main, "h2", `${method.toUpperCase()} ${path}`);
