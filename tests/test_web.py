@@ -9,10 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import pytest
-
-pytest.importorskip("fastapi")
+import requests
 
 from src.recognition import ExpressionRecognizer
 from src.recognition.detection import HaarDetector
@@ -29,6 +27,7 @@ from tests.web_fixtures import (
     live,
     long_clip,
     one_face,
+    read_example,
     run_server,
     send_frame,
     wait_for,
@@ -49,7 +48,7 @@ def test_smoke(server: Server) -> None:
     answer = server.post("/api/pictures", (EXAMPLES / "three.jpg").read_bytes())
     assert answer.status_code == 200
     faces = answer.json()["faces"]
-    expected = ExpressionRecognizer(detector=HaarDetector()).recognize(cv2.imread(str(EXAMPLES / "three.jpg")))
+    expected = ExpressionRecognizer(detector=HaarDetector()).recognize(read_example("three.jpg"))
     assert [face["expression"] for face in faces] == [face.expression for face in expected]
     for face, same in zip(faces, expected, strict=True):
         assert (face["x"], face["width"]) == (pytest.approx(same.box[0], abs=0.1), pytest.approx(same.box[2], abs=0.1))
@@ -129,8 +128,6 @@ def test_a_video_gives_what_the_live_program_gives(server: Server, tmp_path: Pat
 
 
 def requests_delete(server: Server, number: str) -> int:
-    import requests
-
     return requests.delete(f"{server.url}/api/videos/{number}", timeout=30).status_code
 
 

@@ -13,14 +13,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip("fastapi")
-
+import requests
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.realtime_fixtures import write_clip, write_film
-from tests.web_fixtures import EXAMPLES, Server, finish, jpeg, live, one_face, run_server, send_frame, wait_for
+from tests.web_fixtures import (
+    EXAMPLES,
+    Server,
+    finish,
+    jpeg,
+    live,
+    one_face,
+    read_example,
+    run_server,
+    send_frame,
+    wait_for,
+)
 
 GOOD = (EXAMPLES / "one.jpg").read_bytes()
 
@@ -143,8 +153,6 @@ def test_bad_videos(server: Server, content: bytes, sentence: str) -> None:
 
 def refusal(server: Server, content: bytes) -> str:
     """The sentence with which a video is refused, at once or after looking at it; it is deleted then."""
-    import requests
-
     answer = server.post("/api/videos", content)
     if answer.status_code == 415:
         return answer.json()["error"]
@@ -173,8 +181,6 @@ def test_an_endless_video(server: Server, tmp_path: Path) -> None:
     state = finish(server, number)
     assert (state["state"], state["frames"], state["note"]) == ("done", 600, "Only the first 5 minutes were looked at.")
     assert server.get(f"/api/videos/{number}/people.json").json()["people"][0]["last_s"] < 300
-    import requests
-
     requests.delete(f"{server.url}/api/videos/{number}", timeout=20)
 
 
@@ -195,7 +201,7 @@ def test_only_so_many_videos_wait(server: Server) -> None:
 
 @pytest.mark.slow
 def test_a_thousand_faces(server: Server) -> None:
-    face = cv2.resize(cv2.imread(str(EXAMPLES / "one.jpg"))[20:380, 140:500], (80, 80), interpolation=cv2.INTER_AREA)
+    face = cv2.resize(read_example("one.jpg")[20:380, 140:500], (80, 80), interpolation=cv2.INTER_AREA)
     crowd = np.tile(face, (32, 32, 1))
     faces = server.post("/api/pictures", jpeg(crowd)).json()["faces"]
     assert len(faces) > 800
@@ -252,7 +258,7 @@ def test_broken_web_socket_bytes(server: Server) -> None:
 @pytest.mark.slow
 def test_slow_readers_lose_their_place(server: Server) -> None:
     """Frames are sent and no answer is read: the server stops after ten seconds, and others are served meanwhile."""
-    crowd = jpeg(np.tile(cv2.resize(cv2.imread(str(EXAMPLES / "one.jpg")), (160, 100)), (6, 6, 1)))
+    crowd = jpeg(np.tile(cv2.resize(read_example("one.jpg"), (160, 100)), (6, 6, 1)))
     with live(server) as slow:
         slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.recv_events_thread  # noqa: B018 - reads by itself up to its own limit
@@ -285,7 +291,7 @@ def test_foreign_origin(server: Server, origin: str) -> None:
     answer = server.post("/api/pictures", GOOD, headers={"Origin": origin})
     assert (answer.status_code, answer.json()["error"]) == (403, "Another site's page may not use this server.")
     with pytest.raises(InvalidStatus) as refused:
-        connect(server.url.replace("http", "ws") + "/api/live", origin=origin)  # type: ignore[arg-type]
+        connect(server.url.replace("http", "ws") + "/api/live", origin=Origin(origin))
     assert refused.value.response.status_code == 403
     assert server.post("/api/pictures", GOOD, headers={"Origin": server.url}).status_code == 200
 

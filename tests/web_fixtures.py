@@ -25,6 +25,12 @@ from tools.drawn_faces import draw_clip, draw_photo
 EXAMPLES = ROOT / "src/web/static/examples"
 
 
+def read_example(name: str) -> np.ndarray:
+    image = cv2.imread(str(EXAMPLES / name))
+    assert image is not None
+    return image
+
+
 @dataclass
 class Server:
     """A running `python -m src.web`. temporary: its folder for temporary files."""
