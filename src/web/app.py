@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -221,6 +221,8 @@ def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int,
                 async with asyncio.timeout(limits.SLOW_READER_S):
                     await socket.send_text(answer.model_dump_json())
                 metrics.seconds.labels("live").observe(time.perf_counter() - begin_s)
+        except WebSocketDisconnect:
+            pass
         except TimeoutError:
             await _end(socket, 1001, None)  # idle, or too slow a reader
         except ValidationError as error:
@@ -244,7 +246,7 @@ async def _end(socket: WebSocket, code: int, sentence: str | None) -> None:
             if sentence:
                 await socket.send_json({"error": sentence})
             await socket.close(code)
-    except (TimeoutError, RuntimeError):
+    except (TimeoutError, RuntimeError, WebSocketDisconnect):
         pass
 
 

@@ -10,35 +10,31 @@ export const measured = { frames: 0, rate: 0, lag: 0 }; // for the tests, and th
 const wait = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 const settings = () => JSON.stringify({ token: token(), blur: blurred() });
 
-/** An open socket whose settings are sent. */
+/** An open socket, settings sent. `line.ask(message)` gives the answer, or throws an Error: "lost", or what the server says, with
+ * `final` where it makes no sense to try again. */
 function connect() {
-  return new Promise((done, fail) => {
-    const opened = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/live`);
-    opened.binaryType = "arraybuffer";
-    opened.onopen = () => {
-      opened.send(settings());
-      done(opened);
-    };
-    opened.onerror = opened.onclose = () => fail(new Error("lost"));
-  });
-}
-
-/** The answer to one message. Throws an Error: "lost", or what the server says, with `final` where it makes no sense to try again. */
-function answer(to) {
-  return new Promise((done, fail) => {
+  const line = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/live`);
+  let reason = "lost", failure = null, waiting = {};
+  line.onmessage = ({ data }) => {
+    const content = JSON.parse(data);
+    if (content.error) reason = content.error;
+    else waiting.done?.(content);
+  };
+  line.onclose = ({ code }) => {
+    failure = Object.assign(new Error(reason), { final: [1003, 1008, 1009].includes(code) });
+    waiting.fail(failure);
+  };
+  line.ask = (message) => new Promise((done, fail) => {
+    if (failure) return fail(failure);
     const late = setTimeout(() => fail(new Error("lost")), 1000 * ANSWER_S);
-    let reason = "lost";
-    to.onmessage = ({ data }) => {
-      const content = JSON.parse(data);
-      if (content.error) reason = content.error;
-      else {
-        clearTimeout(late);
-        done(content);
-      }
-    };
-    to.onclose = ({ code }) => {
-      clearTimeout(late);
-      fail(Object.assign(new Error(reason), { final: code === 1008 || code === 1003 || code === 1009 }));
+    waiting = { done: (content) => (clearTimeout(late), done(content)), fail: (error) => (clearTimeout(late), fail(error)) };
+    line.send(message);
+  });
+  return new Promise((done, fail) => {
+    waiting = { fail };
+    line.onopen = () => {
+      line.send(settings());
+      done(line);
     };
   });
 }
@@ -58,8 +54,7 @@ async function converse(mine, video) {
     const now = performance.now(), shot = await capture(video);
     if (blur !== blurred()) socket.send(settings());
     blur = blurred(); // as it was when the frame was searched
-    socket.send(new Blob([new Float64Array([now / 1000]), shot]));
-    const result = await answer(socket);
+    const result = await socket.ask(new Blob([new Float64Array([now / 1000]), shot]));
     if (run !== mine) return;
     retry_s = 0.5;
     // What was not searched for hiding is not shown.
