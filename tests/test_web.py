@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -177,6 +178,16 @@ def test_when_full_new_visitors_are_refused_and_old_ones_go_on(server: Server) -
     wait_for(lambda: server.get("/health").json()["visitors"] == 0)
     with live(server) as again:
         assert send_frame(again, 0, frame)["frame"] == 0
+
+
+def test_the_client_in_the_docs(server: Server) -> None:
+    page = (ROOT / "docs/page.md").read_text(encoding="utf-8")
+    (client,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-c", client, server.url, str(EXAMPLES / "one.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, *live_answers = done.stdout.splitlines()
+    assert first.startswith("1 happy 0.")
+    assert len(live_answers) == 3 and "'face_id': 1" in live_answers[-1]
 
 
 def test_metrics(server: Server) -> None:
