@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -127,6 +128,9 @@ class Videos:
                     await self._run(entry, blur=blur)
             except TimeoutError:
                 state.error = f"The video took longer than {_LONGEST_S / 60:.0f} minutes. Cut it shorter."
+            except Exception:  # a defect of ours, or no process to be had
+                logging.getLogger(__name__).exception("a video could not be looked at")
+                state.error = "The server could not look at the video. Try again later."
         (entry.folder / "video").unlink(missing_ok=True)
         state.state = "failed" if state.error else "done"
         if not state.error:
