@@ -312,6 +312,14 @@ def test_its_lock_fits_the_others() -> None:
     assert set(pins("requirements-runtime.txt")) <= set(web)
 
 
+def test_the_container_has_the_same_opencv_and_files_that_exist() -> None:
+    text = (ROOT / "deploy/Containerfile").read_text(encoding="utf-8")
+    (version,) = re.findall(r"opencv-python-headless==(\S+)", text)
+    assert f"opencv-python=={version} " in (ROOT / "requirements-web.txt").read_text(encoding="utf-8")
+    copied = [name for line in re.findall(r"^COPY ((?!--from).*) \S+$", text, re.MULTILINE) for name in line.split()]
+    assert copied and all((ROOT / name).exists() for name in copied)
+
+
 def test_logs_hold_no_addresses_and_no_pictures(server: Server) -> None:
     """Last: after all that the tests above have sent."""
     log = server.log.read_text(encoding="utf-8")

@@ -21,7 +21,8 @@ from src.recognition.detection import HaarDetector, find_faces
 from tests.realtime_fixtures import write_clip, write_film
 from tests.web_fixtures import EXAMPLES, Server, one_face, read_example, run_server, wait_for
 
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no browser: apt-get install chromium chromium-driver"),
