@@ -1,7 +1,7 @@
 """Export the trained network as ONNX and LiteRT, prove that both agree with Keras, and make the two variants.
 
-Reads models/train, data/processed/split/validation (parity, accuracy of the variants, temperature of the multi-view
-one) and data/processed/smote (ranges of the 8-bit one). Writes models/export/{model.onnx,model.tflite,model.int8.onnx,
+Reads models/train, data/processed/split/validation (parity, temperatures, accuracy of the variants) and
+data/processed/smote (ranges of the 8-bit one). Writes models/export/{model.onnx,model.tflite,model.int8.onnx,
 model.multiview.onnx} and metrics/details/export.json.
 Run: `python -m stages.export`; about a minute.
 """
@@ -19,16 +19,14 @@ def main() -> None:
     margin, uncertain_below = params.crop.margin, params.export.uncertain_below
     trained = load_trained("models/train")
     validation = FaceSet.load("data/processed/split/validation")
-    faces = validation.images[: params.export.parity_faces]
+    rules = (margin, uncertain_below, params.export.parity_faces)
     with replace_directory("models/export") as partial:
-        report = export_model(trained, faces, margin, uncertain_below, partial)
+        report = export_model(trained, validation, *rules, partial)
         if params.export.int8:
             train = FaceSet.load("data/processed/smote")
             report["int8"] = export_quantized(partial / "model.onnx", train, validation)
         if params.export.multiview:
-            report["multiview"] = export_multiview(
-                trained, validation, margin, uncertain_below, params.export.parity_faces, partial
-            )
+            report["multiview"] = export_multiview(trained, validation, *rules, partial)
     write_json("metrics/details/export.json", report)
 
 

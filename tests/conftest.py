@@ -64,7 +64,7 @@ def random_network(folder: Path) -> None:
     from src.network.saving import TrainedNetwork, save_trained
 
     spec = NetworkSpec("cnn", image_size=48, input_size=48, view_fraction=1.0, head_units=0, dropout=0.2)
-    save_trained(folder, TrainedNetwork(build_network(spec), spec, 1.0))
+    save_trained(folder, TrainedNetwork(build_network(spec), spec))
 
 
 def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -76,7 +76,7 @@ def write_model(path: Path, *, margin: float = 0.1, uncertain_below: float = 0.2
         [weights, shape],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    metadata = ExportMetadata(EXPRESSIONS, size, margin, uncertain_below, "tiny", 1.0)
+    metadata = ExportMetadata(EXPRESSIONS, size, margin, uncertain_below, "tiny")
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, metadata.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def save_model(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     if metadata:
-        facts = ExportMetadata(EXPRESSIONS, image_size, 0.1, 0.4, "compact", 1.25)
+        facts = ExportMetadata(EXPRESSIONS, image_size, 0.1, 0.4, "compact")
         helper.set_model_props(model, {METADATA_KEY: facts.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)

@@ -17,9 +17,17 @@ from keras.src.applications import resnet
 from scipy.special import softmax
 
 from src.errors import UserError
+from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from src.network.augmentation import FaceAugmentation
-from src.network.exporting import build_classifier, build_multiview, export_model, export_multiview
+from src.network.exporting import (
+    build_classifier,
+    build_multiview,
+    calibrate,
+    export_model,
+    export_multiview,
+    with_features,
+)
 from src.network.model import APPLICATIONS, build_network, resolve_spec, split_view
 from src.network.saving import TrainedNetwork, load_trained, save_trained
 from src.network.state import (
@@ -32,7 +40,7 @@ from src.network.state import (
     state_root,
     training_keys,
 )
-from src.network.temperature import equal_shares, fit_temperature
+from src.network.temperature import fit_temperatures
 from src.network.training import (
     FaceBatches,
     TrainingRun,
@@ -516,20 +524,42 @@ def test_weights_that_dvc_would_have_removed() -> None:
         load_initial_weights(build_network(resolve_spec(_params(), 48)), resolve_spec(_params(), 48), path)
 
 
-def test_every_source_counts_the_same_in_the_temperature() -> None:
-    sources = np.array(["fer2013"] * 6 + ["expw"] * 2)
-    np.testing.assert_allclose(equal_shares(sources), [2 / 3] * 6 + [2] * 2)
-    logits, targets = np.array([[2.0, 0.0]] * 8), np.array([0, 0, 0, 0, 0, 0, 0, 1])
-    doubtful, sure = fit_temperature(logits, targets, equal_shares(sources)), fit_temperature(logits, targets)
-    np.testing.assert_allclose([1 / doubtful, 1 / sure], [np.log(3) / 2, np.log(7) / 2], rtol=1e-3)
+def _drawn(probabilities: np.ndarray) -> np.ndarray:
+    """A class of each row, as likely as the row says."""
+    return (probabilities.cumsum(1) > np.random.default_rng(1).random((len(probabilities), 1))).argmax(1)
 
 
-def test_temperature_recovers_a_known_one() -> None:
+def _answered(temperatures: dict[str, float], count: int) -> tuple[np.ndarray, ...]:
+    """Features, logits, targets and sources of pictures whose true probabilities are softmax(logits / temperature)."""
     generator = np.random.default_rng(0)
-    logits = generator.normal(size=(20_000, 7)) * 2
-    probabilities = softmax(logits, axis=1)
-    targets = (probabilities.cumsum(1) > generator.random((len(logits), 1))).argmax(1)
-    assert fit_temperature(logits * 3, targets) == pytest.approx(3.0, rel=0.05)
+    sources = np.repeat(list(temperatures), count)
+    logits = generator.normal(size=(len(sources), 7)) * 4
+    tempered = softmax(logits / np.array([temperatures[name] for name in sources])[:, None], axis=1)
+    targets = _drawn(tempered)
+    features = generator.normal(size=(len(logits), 5))
+    features[:, 2] += 20 * (sources == "expw")  # by which the sources can be told apart
+    return features, logits, targets, sources
+
+
+def test_every_source_gets_its_own_temperature() -> None:
+    features, logits, targets, sources = _answered({"fer2013": 0.6, "expw": 2.0}, 10_000)
+    found = fit_temperatures(features, logits, targets, sources)
+    assert found.by_source() == pytest.approx({"expw": 2.0, "fer2013": 0.6}, rel=0.1)
+    np.testing.assert_allclose(1 / found.inverse(features), np.where(sources == "expw", 2.0, 0.6), rtol=0.1)
+
+
+def test_one_source_has_one_temperature() -> None:
+    features, logits, targets, sources = _answered({"fer2013": 3.0}, 20_000)
+    found = fit_temperatures(features, logits, targets, sources)
+    np.testing.assert_allclose(1 / found.inverse(features), 3.0, rtol=0.05)
+
+
+def test_more_sources_than_two_and_too_few_pictures() -> None:
+    features, logits, targets, sources = _answered({"a": 1.0, "b": 0.5, "expw": 2.0}, 4000)
+    found = fit_temperatures(features, logits, targets, sources)
+    assert found.kernel.shape == (5, 3) and found.by_source()["expw"] == pytest.approx(2.0, rel=0.1)
+    few = fit_temperatures(features[:1], logits[:1], logits[:1].argmax(1), sources[:1])
+    assert np.isfinite(few.inverse(features)).all()  # the best is an infinite confidence: it is bounded
 
 
 def _shallow_resnet(**options: Any) -> keras.Model:
@@ -558,16 +588,20 @@ def test_exports_agree_with_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setitem(APPLICATIONS, "efficientnetb2", keras.applications.EfficientNetB0)
     spec = resolve_spec(_params(backbone=backbone, input_size=32 if backbone not in ("cnn", "compact") else "auto"), 48)
     network = build_network(spec)
-    faces = random_faces(2).images
+    validation = random_faces(2)
+    faces = validation.images
     logits = network.predict(faces[..., None].astype(np.float32), verbose=0)
-    head, spread = network.get_layer("logits"), 2 / logits.std(0)
+    head, spread = network.get_layer("logits"), 1 / logits.std(0)
     head.set_weights([head.get_weights()[0] * spread, -logits.mean(0) * spread])
-    save_trained(tmp_path / "trained", TrainedNetwork(network, spec, 1.7))
+    validation.labels["expression"] = np.array(EXPRESSIONS)[_drawn(softmax((logits - logits.mean(0)) * spread, axis=1))]
+    validation.labels["source"] = ["fer2013", "expw"] * (len(faces) // 2)
+    save_trained(tmp_path / "trained", TrainedNetwork(network, spec))
     trained = load_trained(tmp_path / "trained")
-    report = export_model(trained, faces, 0.1, 0.4, tmp_path)
+    report = export_model(trained, validation, 0.1, 0.4, len(faces), tmp_path)
     assert report["onnx"]["agrees_with_keras"]
     assert report["tflite"]["agrees_with_keras"]
-    probabilities = build_classifier(trained).predict(faces[..., None], verbose=0)
+    answers = with_features(trained.network)
+    probabilities = build_classifier(answers, calibrate(answers, validation)).predict(faces[..., None], verbose=0)
     assert np.ptp(probabilities, axis=0).max() > 0.1, "the network answers the same to every face"
 
 
@@ -582,12 +616,16 @@ def test_multiview_is_the_mean_over_the_views(tmp_path: Path, backbone: str) -> 
     views = [images] if view is None else [view.model(images), keras.layers.Resizing(40, 40)(images)]
     views = [np.asarray(view) for view in views]
     expected = np.mean([rest(x, training=False) for view in views for x in (view, view[:, :, ::-1])], axis=0)
-    trained = TrainedNetwork(network, spec, 1.0)
-    answers = build_multiview(trained).predict(images, verbose=0)
+    trained = TrainedNetwork(network, spec)
+    answers, features = build_multiview(trained).predict(images, verbose=0)
     np.testing.assert_allclose(answers, expected, atol=2e-4)
+    rest = with_features(network, view and view.model.output)
+    alone = np.mean([rest(x, training=False)[1] for v in views for x in (v, v[:, :, ::-1])], axis=0)
+    np.testing.assert_allclose(features, alone, atol=2e-4)
     report = export_multiview(trained, faces, 0.1, 0.4, 14, tmp_path)
     exported = Classifier(tmp_path / "model.multiview.onnx")
-    tempered = softmax(answers / exported.metadata.temperature, axis=1)
+    (temperature,) = report["temperature"].values()
+    tempered = softmax(answers / temperature, axis=1)
     np.testing.assert_allclose(exported.predict(faces.images), tempered, atol=1e-4)
     assert report["validation_accuracy"] == pytest.approx((answers.argmax(1) == faces.targets).mean(), abs=1e-5)
 
@@ -595,6 +633,6 @@ def test_multiview_is_the_mean_over_the_views(tmp_path: Path, backbone: str) -> 
 def test_damaged_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dvc repro train"):
         load_trained(tmp_path)
-    (tmp_path / "network.json").write_text(json.dumps({"spec": {}}))
+    (tmp_path / "network.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="damaged"):
         load_trained(tmp_path)

@@ -18,29 +18,54 @@ import onnx
 from keras import layers
 
 from src.errors import UserError
-from src.expressions import EXPRESSIONS, NUM_CLASSES
+from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from src.network.model import BilinearResize, split_view
 from src.network.quantizing import calibration_faces, quantize_onnx
 from src.network.saving import TrainedNetwork
-from src.network.temperature import equal_shares, fit_temperature
+from src.network.temperature import Temperatures, fit_temperatures
 from src.recognition.classifier import METADATA_FILE, METADATA_KEY, VARIANTS, Classifier, ExportMetadata
 
 Writer = Callable[[keras.Model, ExportMetadata, Path], None]
 PARITY = 1e-4  # largest difference of a probability that an export may have
 
 
-def build_classifier(trained: TrainedNetwork) -> keras.Model:
-    """The model that is exported: uint8 faces -> calibrated probabilities."""
-    size = trained.spec.image_size
-    faces = layers.Input((size, size, 1), dtype="uint8", name="faces")
+def build_classifier(answers: keras.Model, temperatures: Temperatures) -> keras.Model:
+    """The model that is exported: uint8 faces -> calibrated probabilities.
+
+    answers: float32 faces -> logits and features, of `with_features` or `build_multiview`.
+    """
+    faces = layers.Input(answers.input_shape[1:], dtype="uint8", name="faces")
     x = layers.Rescaling(1.0, name="to_float")(faces)
     # Passed explicitly: Keras's ONNX export traces the model without a training flag, and dropout and batch
     # normalization then run as in training.
-    x = trained.network(x, training=False)
-    x = layers.Rescaling(1 / trained.temperature, name="temperature")(x)
-    x = layers.Softmax(name="probabilities")(x)
-    return keras.Model(faces, x, name="facial_expression")
+    logits, features = answers(x, training=False)
+    if len(temperatures.sources) == 1:
+        x = layers.Rescaling(float(np.exp(temperatures.log_inverse[0])), name="inverse_temperature")(logits)
+    else:
+        sources = layers.Dense(len(temperatures.sources), activation="softmax", name="sources")
+        log_inverse = layers.Dense(1, use_bias=False, name="log_inverse_temperature")
+        inverse = layers.Activation("exponential", name="inverse_temperature")(log_inverse(sources(features)))
+        sources.set_weights([temperatures.kernel, temperatures.bias])
+        log_inverse.set_weights([temperatures.log_inverse[:, None]])
+        x = layers.Multiply(name="calibrated_logits")([logits, inverse])
+    return keras.Model(faces, layers.Softmax(name="probabilities")(x), name="facial_expression")
+
+
+def with_features(network: keras.Model, start: Any = None) -> keras.Model:
+    """The network with two outputs: its logits, float32 `(N, 7)`, and what its last layer sees, `(N, F)`.
+
+    start: a tensor of the network from which on it computes; None = its input.
+    """
+    start = network.input if start is None else start
+    return keras.Model(start, [network.output, network.get_layer("dropout").input])
+
+
+def calibrate(answers: keras.Model, validation: FaceSet) -> Temperatures:
+    """The temperatures that fit the validation faces. answers: of `with_features` or `build_multiview`."""
+    faces = np.asarray(validation.images, np.float32)[..., None]
+    logits, features = answers.predict(faces, batch_size=256, verbose=0)
+    return fit_temperatures(features, logits, validation.targets, validation.labels["source"].to_numpy(str))
 
 
 @contextlib.contextmanager
@@ -99,20 +124,24 @@ def _write_litert(model: keras.Model, metadata: ExportMetadata, path: Path) -> N
 
 
 def build_multiview(trained: TrainedNetwork) -> keras.Model:
-    """The mean of the logits for a face and its mirror image, and for the full frame and its mirror image where the
-    network looks at the central part only: float32 `(N, S, S, 1)` -> `(N, 7)`, sharing the network's weights.
+    """Logits and features as the mean over a face and its mirror image, and over the full frame and its mirror image
+    where the network looks at the central part only: float32 `(N, S, S, 1)` -> `(N, 7)` and `(N, F)`.
 
-    Averaging over views at test time: Simonyan and Zisserman (2015), section 3.2.
+    Averaging over views at test time: Simonyan and Zisserman (2015), section 3.2. Shares the network's weights.
     """
-    view, rest = split_view(trained.network, trained.spec)
+    view, _ = split_view(trained.network, trained.spec)
+    rest = with_features(trained.network, view and view.model.output)
     faces = layers.Input(trained.network.input_shape[1:], dtype="float32", name="face")
     seen = [faces] if view is None else [view.model(faces)]
     if view is not None and view.pixels < trained.spec.image_size:
         seen.append(BilinearResize(view.output_size, name="full_frame")(faces))
     views = [*seen, *(layers.Lambda(_mirror, name=f"mirror_{place}")(x) for place, x in enumerate(seen))]
-    logits = rest(layers.Concatenate(axis=0, name="views_as_batch")(views), training=False)
-    mean = layers.Lambda(partial(_mean_of_views, count=len(views)), name="mean_of_views")(logits)
-    return keras.Model(faces, mean, name=f"{trained.spec.backbone}_multiview")
+    answers = rest(layers.Concatenate(axis=0, name="views_as_batch")(views), training=False)
+    means = [
+        layers.Lambda(partial(_mean_of_views, count=len(views)), name=f"mean_{name}")(answer)
+        for name, answer in zip(("logits", "features"), answers, strict=True)
+    ]
+    return keras.Model(faces, means, name=f"{trained.spec.backbone}_multiview")
 
 
 def _mirror(faces: Any) -> Any:
@@ -120,8 +149,8 @@ def _mirror(faces: Any) -> Any:
     return keras.ops.take(faces, np.arange(faces.shape[2])[::-1].copy(), axis=2)
 
 
-def _mean_of_views(logits: Any, count: int) -> Any:
-    return keras.ops.mean(keras.ops.reshape(logits, (count, -1, NUM_CLASSES)), axis=0)
+def _mean_of_views(answers: Any, count: int) -> Any:
+    return keras.ops.mean(keras.ops.reshape(answers, (count, -1, answers.shape[-1])), axis=0)
 
 
 def _metadata(trained: TrainedNetwork, margin: float, uncertain_below: float) -> ExportMetadata:
@@ -131,7 +160,6 @@ def _metadata(trained: TrainedNetwork, margin: float, uncertain_below: float) ->
         margin=margin,
         uncertain_below=uncertain_below,
         backbone=trained.spec.backbone,
-        temperature=trained.temperature,
     )
 
 
@@ -149,16 +177,18 @@ def _export(write: Writer, model: keras.Model, metadata: ExportMetadata, path: P
 
 
 def export_model(
-    trained: TrainedNetwork, faces: np.ndarray, margin: float, uncertain_below: float, directory: Path
+    trained: TrainedNetwork, validation: FaceSet, margin: float, uncertain_below: float, parity: int, directory: Path
 ) -> dict[str, Any]:
-    """Write `model.onnx` and `model.tflite` into `directory` and return their sizes.
+    """Write `model.onnx` and `model.tflite` into `directory`, calibrated on validation; return sizes and temperatures.
 
-    faces: uint8 `(N, S, S)`, real crops on which the exports must agree with Keras to `PARITY`.
+    parity: number of validation faces on which the exports must agree with Keras to `PARITY`.
     Raises UserError when one does not.
     """
-    model = build_classifier(trained)
-    metadata = _metadata(trained, margin, uncertain_below)
-    report: dict[str, Any] = {"parity_faces": len(faces)}
+    answers = with_features(trained.network)
+    temperatures = calibrate(answers, validation)
+    model, metadata = build_classifier(answers, temperatures), _metadata(trained, margin, uncertain_below)
+    faces = np.asarray(validation.images[:parity])
+    report: dict[str, Any] = {"parity_faces": len(faces), "temperature": temperatures.by_source()}
     for name, write in (("onnx", _write_onnx), ("tflite", _write_litert)):
         path = directory / f"model.{name}"
         _export(write, model, metadata, path, faces)
@@ -167,25 +197,15 @@ def export_model(
 
 
 def export_multiview(
-    trained: TrainedNetwork,
-    validation: FaceSet,
-    margin: float,
-    uncertain_below: float,
-    parity_faces: int,
-    directory: Path,
+    trained: TrainedNetwork, validation: FaceSet, margin: float, uncertain_below: float, parity: int, directory: Path
 ) -> dict[str, Any]:
-    """Write `model.multiview.onnx` into `directory`; return its size and its accuracy on the validation faces.
-
-    Its temperature is fitted on them too. Raises UserError when the export differs from Keras by more than `PARITY`.
-    """
-    network = build_multiview(trained)
-    images = np.asarray(validation.images)
-    logits = network.predict(images.astype(np.float32)[..., None], batch_size=256, verbose=0)
-    shares = equal_shares(validation.labels["source"].to_numpy(str))
-    averaged = TrainedNetwork(network, trained.spec, fit_temperature(logits, validation.targets, shares))
-    path = directory / VARIANTS["multiview"]
-    metadata = _metadata(averaged, margin, uncertain_below)
-    _export(_write_onnx, build_classifier(averaged), metadata, path, images[:parity_faces])
+    """Write `model.multiview.onnx` into `directory`, calibrated by itself; return its size and its accuracy on the
+    validation faces. Raises UserError when it differs from Keras by more than `PARITY`."""
+    averaged = build_multiview(trained)
+    temperatures = calibrate(averaged, validation)
+    path, images = directory / VARIANTS["multiview"], np.asarray(validation.images)
+    metadata = _metadata(trained, margin, uncertain_below)
+    _export(_write_onnx, build_classifier(averaged, temperatures), metadata, path, images[:parity])
     answers = Classifier(path, os.cpu_count() or 1).predict(images).argmax(1)
     accuracy = float((answers == validation.targets).mean())
     print(f"{path.name}: validation accuracy {accuracy:.4f} (n {len(validation):,})")
@@ -194,7 +214,7 @@ def export_multiview(
         "agrees_with_keras": True,
         "validation_faces": len(validation),
         "validation_accuracy": round(accuracy, 5),
-        "temperature": round(averaged.temperature, 5),
+        "temperature": temperatures.by_source(),
     }
 
 

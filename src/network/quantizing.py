@@ -4,6 +4,7 @@ Static quantization (ONNX Runtime, QDQ): weights int8 per channel, activations u
 training faces. Input, output and metadata stay those of the export, so the same classifier reads it.
 """
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from src.faceset import FaceSet
 
 CALIBRATION_FACES = 600
 _BATCH = 50
-# What lies between the first and the last convolution and dense layer; scaling and softmax stay in float32.
+# What lies between the first convolution and the last large layer; scaling, classes and calibration stay in float32.
 _QUANTIZED = ["Conv", "MatMul", "Gemm", "MaxPool", "Relu", "Add"]
+_LARGE = 10_000  # weights; smaller dense layers would lose in accuracy and gain no time
 
 
 class _Faces(CalibrationDataReader):
@@ -55,7 +57,13 @@ def quantize_onnx(source: Path, faces: np.ndarray, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        nodes = list(onnx.load(prepared).graph.node)
+        content = onnx.load(prepared).graph
+        nodes, sizes = list(content.node), {weights.name: math.prod(weights.dims) for weights in content.initializer}
+        large = [
+            place
+            for place, node in enumerate(nodes)
+            if node.op_type in ("Conv", "MatMul", "Gemm") and max(sizes.get(name, 0) for name in node.input) > _LARGE
+        ]
         first = next((place for place, node in enumerate(nodes) if node.op_type == "Conv"), 0)
         quantize_static(
             str(prepared),
@@ -66,7 +74,7 @@ def quantize_onnx(source: Path, faces: np.ndarray, target: Path) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=_QUANTIZED,
-            nodes_to_exclude=[node.name for node in nodes[:first]],  # resizing and scaling
+            nodes_to_exclude=[node.name for node in (*nodes[:first], *nodes[max(large, default=len(nodes)) + 1 :])],
             calibrate_method=CalibrationMethod.MinMax,
         )
     quantized = onnx.load(target)

@@ -40,7 +40,6 @@ class ExportMetadata:
     margin: float  # crop margin, fraction of the box side on each end
     uncertain_below: float  # calibrated probability below which the answer is "uncertain"
     backbone: str
-    temperature: float  # already applied inside the graph
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
@@ -49,7 +48,7 @@ class ExportMetadata:
     def from_json(text: str) -> "ExportMetadata":
         content = json.loads(text)
         content["expressions"] = tuple(content["expressions"])
-        return ExportMetadata(**content)
+        return ExportMetadata(**{field.name: content[field.name] for field in dataclasses.fields(ExportMetadata)})
 
 
 class Classifier:
