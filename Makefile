@@ -8,18 +8,18 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup demo test test-all lint format repro remote release wheel bench bench-realtime report sample lock clean
+.PHONY: help setup demo test test-all lint format repro remote web release wheel bench bench-realtime bench-web report sample lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: .venv/.complete ## build .venv from requirements.txt and requirements-dev.txt
+setup: .venv/.complete ## build .venv from the locks
 
-.venv/.complete: requirements.txt requirements-dev.txt
+.venv/.complete: requirements.txt requirements-web.txt requirements-cluster.txt requirements-dev.txt
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11, for which the lock is made."; exit 1; }
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: Python's venv module is missing. On Debian: apt-get install python3.11-venv"; exit 1; }
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check $(addprefix -r ,$^)
 	@python -c 'import cv2' || { echo "error: OpenCV cannot load a system library. On Debian: apt-get install libgl1 libglib2.0-0"; exit 1; }
 	@touch $@
 
@@ -45,6 +45,9 @@ repro: setup ## run the pipeline on your own data in data/raw/full
 remote: setup ## set up or check the Google Drive remote: make remote FOLDER='ADDRESS' ARGS="--client-file FILE"
 	@python -m src.remote $${FOLDER:+--folder "$$FOLDER"} $(subst &,\&,$(ARGS))
 
+web: setup ## the page and its API on http://127.0.0.1:8000: make web ARGS="--port 8001"
+	@python -m src.web $(ARGS)
+
 release: setup ## copy the current model and its card to pretrained/
 	@python -m tools.release
 
@@ -56,6 +59,9 @@ bench: setup ## measure the data stages against the obvious ways: make bench ARG
 
 bench-realtime: setup ## measure the real-time program beside `fer`: make bench-realtime ARGS="--video clip.mp4"
 	@python -m tools.benchmarks.bench_realtime $(ARGS)
+
+bench-web: setup ## live visitors and uploads at once, and a soak: make bench-web ARGS="--soak 1800"
+	@python -m tools.benchmarks.bench_web $(ARGS)
 
 report: setup ## one page of results, changes, data, pipeline, plots: build/report.html; make report ARGS="--against HEAD~1"
 	@python -m src.report $(ARGS)
@@ -69,6 +75,7 @@ lock: setup ## bring the locks up to requirements*.in; pins that still fit stay
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-dev.in -o requirements-dev.txt
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-runtime.in -o requirements-runtime.txt
 	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-cluster.in -o requirements-cluster.txt
+	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-web.in -o requirements-web.txt
 
 clean: ## remove .venv and build/
 	@rm -rf .venv build

@@ -9,7 +9,6 @@ unless asked for, and nothing leaves the machine. How-to: docs/live.md.
 """
 
 import argparse
-import hashlib
 import os
 import signal
 import sys
@@ -143,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     from src.realtime.files import run_headless
     from src.realtime.overlay import View
     from src.realtime.playlist import Playlist
-    from src.realtime.results import Results, Wanted
+    from src.realtime.results import Results, Wanted, describe_run
     from src.realtime.session import Session
     from src.realtime.sources import CameraFormat
     from src.realtime.window import LiveWindow, require_display
@@ -178,13 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _end)
-    head = {
-        "model": model.name,
-        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "detector": detector.name,
-        "uncertain_below": recognizer.uncertain_below,
-        "frames_per_second": round(source.rate, 3) if source and source.rate else None,
-    }
+    head = describe_run(model, detector.name, recognizer.uncertain_below, source.rate if source else None)
     try:
         results = Results(playlist, wanted, head, options.threads)
         live = source is not None and source.live and not options.headless and not options.as_camera

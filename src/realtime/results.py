@@ -6,6 +6,7 @@ disk has no room for is cut off again. JSON lines begin with a head that says wh
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -35,12 +36,23 @@ COLUMNS = (
 )
 
 
-def _row(source: Source, frame: Frame, face: Face) -> dict[str, object]:
+def face_row(source: str, number: int, time_s: float, face: Face) -> dict[str, object]:
     """One face of one frame; pixels to a tenth, seconds to a millisecond, probabilities to four places."""
     x, y, width, height = (round(float(value), 1) for value in face.box)
     probabilities = (round(float(value), 4) for value in face.probabilities)
-    values = (round(frame.time_s, 3), frame.number, face.id, x, y, width, height, face.expression)
-    return dict(zip(COLUMNS, (*values, round(face.confidence, 4), *probabilities, source.name), strict=True))
+    values = (round(time_s, 3), number, face.id, x, y, width, height, face.expression)
+    return dict(zip(COLUMNS, (*values, round(face.confidence, 4), *probabilities, source), strict=True))
+
+
+def describe_run(model: Path, detector: str, uncertain_below: float, rate: float | None = None) -> dict[str, object]:
+    """What JSON says of a run besides its source. rate: frames/s, where there is one."""
+    return {
+        "model": model.name,
+        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "detector": detector,
+        "uncertain_below": uncertain_below,
+        "frames_per_second": round(rate, 3) if rate else None,
+    }
 
 
 class Table:
@@ -192,7 +204,7 @@ class Results:
     def write(self, source: Source, frame: Frame, faces: list[Face], scene: np.ndarray | None) -> None:
         """Take in a frame. Raises OSError when the disk is full; what was written before stays good."""
         for table in self._tables:
-            table.write([_row(source, frame, face) for face in faces])
+            table.write([face_row(source.name, frame.number, frame.time_s, face) for face in faces])
         if self._wanted.summaries:
             self._timelines[source.name].add(frame.time_s, faces)
         if scene is None or self._stopped:

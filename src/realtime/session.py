@@ -48,6 +48,11 @@ class Session:
     def timings(self) -> dict[str, float]:
         return self.recognizer.timings
 
+    @property
+    def hidden(self) -> list[Box]:
+        """The boxes that `picture` blurs where asked to, for whoever draws the last frame elsewhere."""
+        return self._hidden
+
     def restart(self) -> None:
         """Forget all faces: another source begins, and ids with it."""
         self.recognizer.reset()

@@ -1,0 +1,1 @@
+"""The page and its API: `python -m src.web --help`."""
