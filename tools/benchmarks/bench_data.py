@@ -215,13 +215,17 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
+def peak_memory() -> int:
+    """Largest resident set of this process, bytes. (ru_maxrss would count its parent at the moment of the fork.)"""
+    return 1024 * int(Path("/proc/self/status").read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
+
+
 def _timed(way: Way, folder: Path, output: Path) -> tuple[float, int]:
     """Seconds without imports, and the largest resident set of this process in bytes."""
     start = time.perf_counter()
     result = way(folder)
     seconds = time.perf_counter() - start
-    # ru_maxrss would count the parent at the moment of the fork.
-    peak = 1024 * int(Path("/proc/self/status").read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
+    peak = peak_memory()
     np.save(output, result)
     return seconds, peak
 

@@ -59,7 +59,7 @@ def decoding(folder: Path) -> tuple[float, float]:
     names, boxes = bench_data._faces_to_crop(folder)
     start = time.perf_counter()
     cropping.crop_faces(PhotoFolder(open_tree(folder / "photos"), ""), names, boxes, CROP.image_size, CROP.margin)
-    return (time.perf_counter() - start) / len(boxes), bench_data._peak_memory()
+    return (time.perf_counter() - start) / len(boxes), bench_data.peak_memory()
 
 
 def crop_at(folder: Path) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def crop_at(folder: Path) -> tuple[float, float]:
     start = time.perf_counter()
     joint, _ = cropping.combine(bench_data.ROOT / "data/raw/sample", folder, CROP)
     joint.save(folder / "faces")
-    return time.perf_counter() - start, bench_data._peak_memory()
+    return time.perf_counter() - start, bench_data.peak_memory()
 
 
 def copies_at(count: int) -> tuple[float, float, float]:
@@ -85,7 +85,7 @@ def copies_at(count: int) -> tuple[float, float, float]:
     start = time.perf_counter()
     copies.find_copies(images, SIMILARITY)
     pairs = 2 * copies._BLOCK * count  # plain and mirrored
-    return began[0] - start, (time.perf_counter() - began[0]) / pairs, bench_data._peak_memory()
+    return began[0] - start, (time.perf_counter() - began[0]) / pairs, bench_data.peak_memory()
 
 
 def proofs(folder: Path) -> tuple[float, float, int]:
