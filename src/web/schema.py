@@ -69,7 +69,7 @@ class Picture(Head):
         json_schema_extra={
             "example": {
                 "schema": "facial-expressions", "version": 1, "source": "picture", "model": "model.onnx",
-                "model_sha256": "0" * 64, "detector": "YuNet", "uncertain_below": 0.46, "frames_per_second": None,
+                "model_sha256": "0" * 64, "detector": "YuNet", "uncertain_below": 0.54, "frames_per_second": None,
                 "expressions": ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"],
                 "width": 640, "height": 400, "milliseconds": 21.5, "hidden": [[190.3, 70.1, 262.0, 262.0]],
                 "faces": [{
