@@ -86,6 +86,7 @@ FLOORS = [
     "network",
     "evaluation",
     "realtime",
+    "web",
     "remote",
     "report",
     "cluster",
