@@ -2,7 +2,7 @@
 
 Writes, the same for one seed,
 - `fer2013/drawn_faces.zip`, holding `fer2013.csv` (emotion,pixels,Usage; 48 x 48 grey faces), with exact, mirrored and
-  near copies and copies under another label, as in the real set; beside it `fer2013new.csv`, ten votes for each row;
+  near copies and copies under another label, as in the real set; and in it `fer2013new.csv`, ten drawn votes for each row;
 - `expw/origin/*.jpg` and `expw/label.lst` (colour photos of one to four faces), with bad rows and files (`BAD_ROWS`).
 
 `draw_face`, `draw_photo` and `draw_clip` serve tests and demonstrations too.
@@ -391,7 +391,7 @@ def write_sample(directory: str | Path, seed: int = 42) -> None:
     """
     directory = Path(directory)
     found = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir())
-    ours = {"fer2013/drawn_faces.zip", f"fer2013/{VOTES_FILE}", "expw/label.lst"}
+    ours = {"fer2013/drawn_faces.zip", "expw/label.lst"}
     photos = {name for name in found if name.startswith("expw/origin/") and "_drawn_" in name}
     # expw/label.lst alone could be the real one: only the drawn photos prove that this is the sample.
     if foreign := (set(found) - ours - photos) or (found if not photos else []):
@@ -429,10 +429,10 @@ def _write_fer2013(directory: Path, rng: np.random.Generator) -> None:
             votes.append(f"{usage},fer{len(lines) - 1:07d}.png," + ",".join(map(str, _votes(rng, code, len(lines)))))
             lines.append(f"{code},{' '.join(map(str, picture.ravel().tolist()))},{usage}")
     directory.mkdir(parents=True)
-    (directory / VOTES_FILE).write_text("\n".join(votes) + "\n", encoding="utf-8")
     with zipfile.ZipFile(directory / "drawn_faces.zip", "w", zipfile.ZIP_BZIP2) as archive:
-        member = zipfile.ZipInfo("fer2013.csv")  # its time is 1980
-        archive.writestr(member, "\n".join(lines) + "\n", zipfile.ZIP_BZIP2)
+        for name, rows in (("fer2013.csv", lines), (VOTES_FILE, votes)):
+            member = zipfile.ZipInfo(name)  # its time is 1980
+            archive.writestr(member, "\n".join(rows) + "\n", zipfile.ZIP_BZIP2)
 
 
 def _votes(rng: np.random.Generator, code: int, row: int) -> list[int]:
