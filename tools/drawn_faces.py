@@ -2,7 +2,7 @@
 
 Writes, the same for one seed,
 - `fer2013/drawn_faces.zip`, holding `fer2013.csv` (emotion,pixels,Usage; 48 x 48 grey faces), with exact, mirrored and
-  near copies and copies under another label, as in the real set; and in it `fer2013new.csv`, ten drawn votes for each row;
+  near copies and copies under another label, as in the real set, and `fer2013new.csv`, ten drawn votes for each row;
 - `expw/origin/*.jpg` and `expw/label.lst` (colour photos of one to four faces), with bad rows and files (`BAD_ROWS`).
 
 `draw_face`, `draw_photo` and `draw_clip` serve tests and demonstrations too.
