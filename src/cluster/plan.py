@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 
 from src.errors import UserError
 from src.params import parse_params
-from src.report.experiments import file_at
+from src.report.experiments import file_at, flat
 from src.report.revisions import uncommitted_files
 
 PARAMS = "params.yaml"
@@ -64,14 +64,6 @@ def git(*words: str) -> str:
             f"`git {words[0]}` failed: {next((line for line in said if line.startswith('fatal:')), said[-1])}"
         )
     return result.stdout.strip()
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested -> dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
 
 
 def plan_runs(settings: Sequence[str], name: str | None = None) -> list[Run]:
