@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from src.recognition import ExpressionRecognizer
@@ -137,8 +138,6 @@ def test_a_video_can_be_stopped(server: Server, tmp_path: Path) -> None:
 
 
 def children(server: Server) -> list[int]:
-    import psutil
-
     return [child.pid for child in psutil.Process(server.process.pid).children()]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import requests
 from websockets.sync.client import ClientConnection, connect
 
@@ -68,10 +69,7 @@ class Server:
     @property
     def memory(self) -> float:
         """Resident, MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        match = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert match
-        return int(match[1]) / 1024
+        return psutil.Process(self.process.pid).memory_info().rss / 2**20
 
 
 @contextlib.contextmanager

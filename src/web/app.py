@@ -73,19 +73,17 @@ def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int,
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
 
-    def refuse(status: int, sentence: str) -> JSONResponse:
-        metrics.REFUSED.labels(str(status)).inc()
-        headers = {503: {"Retry-After": "30"}, 408: {"Connection": "close"}}  # a slow sender keeps no connection either
-        return JSONResponse({"error": sentence}, status, headers.get(status))
-
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return refuse(error.status_code, error.detail.rstrip(".") + ".")
+        metrics.REFUSED.labels(str(error.status_code)).inc()
+        headers = {503: {"Retry-After": "30"}, 408: {"Connection": "close"}}  # a slow sender keeps no connection either
+        sentence = error.detail.rstrip(".") + "."
+        return JSONResponse({"error": sentence}, error.status_code, headers.get(error.status_code))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return refuse(422, f"{first['loc'][-1]}: {first['msg']}.")
+        return await refused(request, HTTPException(422, f"{first['loc'][-1]}: {first['msg']}"))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

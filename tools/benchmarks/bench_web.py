@@ -28,6 +28,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 from tabulate import tabulate
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -97,12 +98,6 @@ def send_videos(url: str, film: bytes, until_s: float) -> int:
     return looked_at
 
 
-def memory(process: int) -> float:
-    """Resident MB of a process."""
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
-
-
 @dataclass
 class Crowd:
     """Who comes at once. photos, videos: how many people send them."""
@@ -134,7 +129,7 @@ async def measure(
         "least, most": f"{min(rates):.1f}, {max(rates):.1f}",
         "p50 ms": f"{1000 * np.percentile(together, 50):.0f}",
         "p95 ms": f"{1000 * np.percentile(together, 95):.0f}",
-        "memory MB": f"{memory(server.pid):.0f}",
+        "memory MB": f"{psutil.Process(server.pid).memory_info().rss / 2**20:.0f}",
         "video frames/s": f"{sum(looked_at) / seconds:.1f}",
     }
     if crowd.photos:
