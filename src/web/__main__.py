@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     cv2.setNumThreads(1)  # visitors are what runs side by side
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     model = options.model or DEFAULT_MODEL
-    engine = Engine(model, options.detector, options.detector_model, cores)
+    engine = Engine(model, options.detector, options.detector_model)
     print(engine.reason, file=sys.stderr)
     order = {"model": model, "detector": options.detector, "detector_model": options.detector_model}
     access = Access(token, options.public)

@@ -1,9 +1,8 @@
-"""What the server recognizes with: one classifier for all, a pool of detectors, and the session of the live program.
+"""What the server recognizes with: one classifier and detector for all, and the session of the live program for each.
 
 Pictures come as bytes and are decoded here, in memory; none is kept.
 """
 
-import queue
 import re
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from src.realtime.overlay import View
 from src.realtime.results import SCHEMA, describe_run, face_row
 from src.realtime.session import Session
 from src.recognition.classifier import Classifier
-from src.recognition.detection import Detection, Detector, open_detector
+from src.recognition.detection import open_detector
 from src.recognition.recognizer import ExpressionRecognizer
 from src.web.limits import FRAME_PIXELS, PICTURE_PIXELS
 from src.web.schema import Example, Figure, LiveFrame, Picture
@@ -26,36 +25,16 @@ _EXAMPLES = Path(__file__).parent / "static/examples"
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
-class DetectorPool:
-    """Several detectors as one that many threads may use; whoever comes when all are busy waits."""
-
-    def __init__(self, detectors: list[Detector]) -> None:
-        first = detectors[0]
-        self.name, self.sure = first.name, first.sure
-        self.smallest_side, self.largest_side = first.smallest_side, first.largest_side
-        self._idle: queue.SimpleQueue[Detector] = queue.SimpleQueue()
-        for detector in detectors:
-            self._idle.put(detector)
-
-    def detect(self, frame: np.ndarray) -> list[Detection]:
-        detector = self._idle.get()
-        try:
-            return detector.detect(frame)
-        finally:
-            self._idle.put(detector)
-
-
 class Engine:
     """model: an export of this project, its card beside it. Raises UserError when model or detector cannot be used.
 
-    cores: how many threads may recognize at once. May be shared by threads; a session may not.
+    May be shared by threads; a session may not.
     """
 
-    def __init__(self, model: Path, detector: str, detector_model: Path | None, cores: int) -> None:
+    def __init__(self, model: Path, detector: str, detector_model: Path | None) -> None:
         self._classifier = Classifier(model)
-        opened = [open_detector(detector, detector_model) for _ in range(cores)]
-        self._detectors, self.reason = DetectorPool([one for one, _ in opened]), opened[0][1]
-        self.run = describe_run(model, self._detectors.name, self._classifier.metadata.uncertain_below)
+        self._detector, self.reason = open_detector(detector, detector_model)
+        self.run = describe_run(model, self._detector.name, self._classifier.metadata.uncertain_below)
         card = model.with_name("model_card.md")
         self.card = card.read_text(encoding="utf-8") if card.is_file() else ""
         self.examples = [
@@ -65,7 +44,7 @@ class Engine:
 
     def session(self) -> Session:
         """A session of one visitor; for one thread at a time."""
-        return Session(ExpressionRecognizer(self._classifier, self._detectors), View())
+        return Session(ExpressionRecognizer(self._classifier, self._detector), View())
 
     def picture(self, content: bytes) -> Picture:
         """Raises HTTPException."""
