@@ -104,8 +104,8 @@ class Video(_Model):
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
     progress: Probability = 0.0
     frames: int = 0
-    error: str | None = Field(None, description="what is wrong, where the state is failed")
-    note: str | None = Field(None, description="what should be known of the results")
+    error: str | None = Field(default=None, description="what is wrong, where the state is failed")
+    note: str | None = Field(default=None, description="what should be known of the results")
     results: list[ResultName] = []
 
 
