@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -317,6 +318,25 @@ def test_a_stream_that_stops_is_connected_to_again(clip: list, tmp_path: Path, m
     assert all(first.number < then.number and first.time_s < then.time_s for first, then in itertools.pairwise(frames))
 
 
+@pytest.mark.parametrize("then", ["refuses", "plays"])
+def test_a_closed_stream_is_not_connected_to_again(
+    then: str, clip: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("src.realtime.sources.say", said.append)
+    write_film(tmp_path / "clip.mp4", [frame for frame, _ in clip], _STEADY)
+    before = threading.enumerate()
+    with serve(web_camera(tmp_path / "clip.mp4", "hangs up", then)) as host:
+        source = LiveSource(f"http://{host}/video", "door", reconnect_s=30)
+        (thread,) = (thread for thread in threading.enumerate() if thread.name == "frames" and thread not in before)
+        while not said:
+            time.sleep(0.01)
+        source.close()
+        thread.join(1.0)
+        assert not thread.is_alive()
+    assert len(said) == 1, "lost, and not heard of again"
+
+
 @pytest.mark.parametrize("then", ["refuses", "does not answer", "sends nothing"])
 def test_a_stream_that_is_gone(
     then: str, look: Look, clip: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -363,20 +383,9 @@ def test_mixed_and_nested_files(look: Look, photo: np.ndarray, clip: list, tmp_p
     (folder / "notes.txt").write_text("neither", encoding="utf-8")
     (folder / ".hidden.jpg").write_bytes(b"")
     cv2.imwrite(str(tmp_path / "a.jpg"), photo)
-    arguments = (
-        "all",
-        "a.jpg",
-        "--output",
-        "all/seen",
-        "--json",
-        "a.jsonl",
-        "--summary",
-        "a.json",
-        "--summary",
-        "a.png",
-    )
+    options = "--output all/seen --json a.jsonl --summary a.json --summary a.png"
     for _ in range(2):  # the second time there are outputs inside the folder
-        result = look(*arguments)
+        result = look("all", "a.jpg", *options.split())
         assert result.code == 0, result.stderr
         assert "broken.jpg" in result.stderr and "broken.mp4" in result.stderr
         assert "2 of 7 sources could not be read" in result.stderr

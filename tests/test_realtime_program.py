@@ -23,6 +23,7 @@ import pytest
 from src.expressions import EXPRESSIONS
 from src.realtime.results import COLUMNS
 from src.realtime.sources import LiveSource, VideoFile
+from src.recognition import Settings
 from src.recognition.detection import YuNetDetector
 from tests.conftest import ROOT
 from tests.realtime_fixtures import (
@@ -148,11 +149,17 @@ def test_the_runtime_lock_holds_the_tested_versions_and_nothing_heavy() -> None:
     assert not {"tensorflow", "keras", "dvc", "pandas"} & runtime.keys()
 
 
-def test_help_is_a_page_for_people(tmp_path: Path) -> None:
+def test_help_is_a_page_for_people() -> None:
     result = run_here("--help")
     assert result.code == 0
-    for word in ("camera index", "examples:", "--headless", "--detect-every", "space", "Exit codes"):
+    for word in ("camera index", "examples:", "--headless", "space", "Exit codes"):
         assert word in result.stdout
+    words = " ".join(result.stdout.split())
+    settings = Settings()
+    assert f"follow them between (default: {settings.detect_every_s:g};" in words
+    assert f"of the smoothing (default: {settings.smoothing_s:g};" in words
+    page = (ROOT / "docs/live.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"--[a-z][a-z-]*", page)) <= set(re.findall(r"--[a-z][a-z-]*", words))
     assert max(map(len, result.stdout.splitlines())) <= 120
 
 
@@ -280,15 +287,6 @@ def test_without_a_display_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPa
 
 def test_headless_without_outputs_is_refused(folder: Path, tmp_path: Path) -> None:
     _one_message(run_here("--headless", "--source", folder / "clip.mp4"), 1, "--csv")
-
-
-def test_the_source_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    shutil.copy(folder / "clip.mp4", clip)
-    before = clip.read_bytes()
-    result = run_here("--source", clip, "--model", folder / "model.onnx", *HAAR, "--headless", "--output", clip)
-    _one_message(result, 1, "the source itself")
-    assert clip.read_bytes() == before
 
 
 def test_haar_where_yunet_cannot_be_fetched(folder: Path, tmp_path: Path) -> None:
