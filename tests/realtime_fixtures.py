@@ -345,11 +345,6 @@ def find_real(name: str) -> Path:
     return Path(REAL_DATA) / name
 
 
-def find_portrait() -> Path:
-    """The real clip; skips the test where there is none."""
-    return find_real("portrait.mp4")
-
-
 def write_collage(path: Path, side: int = 200) -> None:
     """40 labelled faces of ExpW, 8 by 5, at least 100 px large in their photos."""
     with zipfile.ZipFile(find_real("expw.zip")) as archive:

@@ -31,7 +31,7 @@ from tests.realtime_fixtures import (
     command,
     count_frames,
     environment,
-    find_portrait,
+    find_real,
     find_yunet,
     read_lines,
     read_table,
@@ -340,15 +340,6 @@ def test_nobody_can_be_seen_in_a_blurred_class_photo_or_video(tmp_path: Path) ->
     assert [_visible(frame.image) for frame in frames] == [0] * 6
 
 
-@pytest.mark.slow
-def test_nobody_can_be_seen_in_a_blurred_portrait(tmp_path: Path) -> None:
-    result = run_here(
-        "--source", find_portrait(), "--detector-model", find_yunet(), "--headless", "--blur", "--output", "seen.mp4"
-    )  # fmt: skip
-    assert result.code == 0, result.stderr
-    assert sum(_visible(frame.image) for frame in VideoFile(tmp_path / "seen.mp4", "seen.mp4").frames()) == 0
-
-
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 
@@ -533,7 +524,7 @@ def test_the_newest_frame_is_used(work_s: float, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_real_clip_through_the_program(folder: Path, tmp_path: Path) -> None:
-    portrait, yunet = find_portrait(), find_yunet()
+    portrait, yunet = find_real("portrait.mp4"), find_yunet()
     released = ROOT / "pretrained/model.onnx"
     result = run_here(
         "--source", portrait, "--model", released if released.exists() else folder / "model.onnx",
