@@ -164,16 +164,13 @@ def _read_sound(source: Any, heard: Any, written: Any, start_s: float, *, copied
 
 def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The picture scaled into `size` (width, height), proportions kept, centred on black."""
-    width, height = size
-    below, right = height - image.shape[0], width - image.shape[1]
+    height, width = image.shape[:2]
+    below, right = size[1] - height, size[0] - width
     if 0 <= below <= 1 and 0 <= right <= 1:  # rounded up to even sides
         return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else image
-    scale = min(width / image.shape[1], height / image.shape[0])
-    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
-    return canvas
+    scale = min(size[0] / width, size[1] / height)
+    left, top = (size[0] - scale * width) / 2, (size[1] - scale * height) / 2
+    return cv2.warpAffine(image, np.array([[scale, 0, left], [0, scale, top]]), size)
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:

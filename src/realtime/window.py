@@ -35,10 +35,7 @@ def require_display() -> None:
     """Raises UserError where no window can be opened; Qt would end the whole program instead."""
     if not sys.platform.startswith("linux"):
         return
-    advice = "Run it on a desktop, or without a window: --headless --output out.mp4 --csv out.csv"
     display = os.environ.get("DISPLAY", "")
-    if not display:
-        raise UserError(f"There is no display for a window. {advice}")
     host, _, rest = display.partition(":")
     number = rest.partition(".")[0]
     try:
@@ -50,7 +47,8 @@ def require_display() -> None:
         else:
             socket.create_connection((host, 6000 + int(number)), timeout=5).close()
     except (OSError, ValueError) as error:
-        raise UserError(f"The display {display} does not answer. {advice}") from error
+        advice = "Run it on a desktop, or without a window: --headless --output out.mp4 --csv out.csv"
+        raise UserError(f"There is no display for a window (DISPLAY={display}). {advice}") from error
 
 
 class LiveWindow:
