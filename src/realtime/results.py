@@ -175,24 +175,25 @@ class Results:
         self._playlist, self._wanted, self._threads = playlist, wanted, threads
         self._head = {**SCHEMA, "source": playlist.title, **head}
         self._timelines: dict[str, Timeline] = {}
-        self._annotated = {entry.name: wanted.annotated(playlist, entry) for entry in playlist.entries}
+        places = ((entry.name, wanted.annotated(playlist, entry)) for entry in playlist.entries)
+        self._annotated = {name: path for name, path in places if path is not None}
+        self._place: Path | None = None  # of the source at hand
         self.video: VideoRecorder | None = None
         self._tables = [Table(wanted.csv)] if wanted.csv else []
         if wanted.json:
             self._tables.append(Table(wanted.json, {**self._head, "expressions": EXPRESSIONS}))
         self._written = [path for path in (wanted.csv, wanted.json) if path is not None]
-        self._stopped = False
 
     @property
     def wants_scenes(self) -> bool:
         """Whether annotated frames are written."""
-        return self._wanted.output is not None and not self._stopped
+        return bool(self._annotated)
 
     def begin(self, source: Source) -> None:
         """Another source begins."""
         self._finish_video()
-        self._place = self._annotated[source.name]
-        if self._place is not None and source.continuous and not self._stopped:
+        self._place = self._annotated.get(source.name)
+        if self._place is not None and source.continuous:
             sound = source if isinstance(source, VideoFile) else None
             self.video = VideoRecorder(self._place, sound=sound, live=source.live, threads=self._threads)
         if self._wanted.summaries:
@@ -204,11 +205,9 @@ class Results:
             table.write([face_row(source.name, frame.number, frame.time_s, face) for face in faces])
         if self._wanted.summaries:
             self._timelines[source.name].add(frame.time_s, faces)
-        if scene is None or self._stopped:
-            return
-        if self.video is not None:
+        if scene is not None and self.video is not None:
             self.video.write(scene, frame.time_s)
-        elif self._place is not None:
+        elif scene is not None and self._place is not None:
             save_picture(self._place, scene)
             self._wrote(self._place)
 
@@ -226,11 +225,10 @@ class Results:
             video.close()
 
     def stop(self) -> None:
-        """Write nothing more; `close` finishes what there is."""
-        self._stopped = True
+        """Write no more rows and frames; `close` finishes what there is."""
         for table in self._tables:
             table.close()
-        self._tables = []
+        self._tables, self._annotated, self._place = [], {}, None
         with contextlib.suppress(OSError):
             self._finish_video()
 
