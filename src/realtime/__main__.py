@@ -39,9 +39,7 @@ Exit codes: 0 done (what could not be read among several sources is named), 1 so
 
 _SOURCE = """camera index or device, or any number of videos, pictures, folders, URLs, pipes; - is standard input
 (default: 0, the first camera)"""
-_RECONNECT = (
-    "try for S seconds to connect again to a camera or stream that stopped (default: %(default)g; 0 is not at all)"
-)
+_RECONNECT = "try for S seconds to connect again to what stopped (default: %(default)g; 0 is not at all)"
 _OUTPUT = "annotated video (.mp4, .mkv, .mov), with the sound of a file; or picture; for several sources a folder"
 _SUMMARY = "per person: timeline and shares of time as .png, or a table as .json; may be given twice"
 _DETECTOR = "auto: YuNet, fetched once (230 kB), or else Haar, which is built in"

@@ -401,30 +401,26 @@ class LiveSource(Source):
                 yield from (image for image, _ in stream.images())
 
     def _camera_images(self) -> Iterator[np.ndarray]:
-        target, wanted, told = self._target, self._wanted, False
+        target, wanted = self._target, self._wanted
         if isinstance(target, str) and not Path(target).is_char_device():
             return
         capture = cv2.VideoCapture(target)
-        width, height = wanted.size or (None, None)
-        code = cv2.VideoWriter.fourcc(*wanted.pixel_format) if wanted.pixel_format else None
-        # The pixel format first: it decides which sizes and rates there are.
-        settings = {
-            cv2.CAP_PROP_BUFFERSIZE: 1,
-            cv2.CAP_PROP_FOURCC: code,
-            cv2.CAP_PROP_FRAME_WIDTH: width,
-            cv2.CAP_PROP_FRAME_HEIGHT: height,
-            cv2.CAP_PROP_FPS: wanted.rate,
-        }
         try:
-            for key, value in settings.items():
-                if value is not None:
-                    capture.set(key, value)
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            if wanted.pixel_format:  # first: it decides which sizes and rates there are
+                capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wanted.pixel_format))
+            if wanted.size:
+                capture.set(cv2.CAP_PROP_FRAME_WIDTH, wanted.size[0])
+                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wanted.size[1])
+            if wanted.rate:
+                capture.set(cv2.CAP_PROP_FPS, wanted.rate)
             rate = capture.get(cv2.CAP_PROP_FPS)
             self.rate = rate if 1 <= rate <= 1000 else None
+            told = wanted == CameraFormat()
             while (read := capture.read())[0]:
-                if not told and wanted != CameraFormat():
+                if not told:
                     say(f"{self.name} sends {read[1].shape[1]} x {read[1].shape[0]} at {rate:g} frames/s")
-                told = True
+                    told = True
                 yield read[1] if read[1].ndim == 3 else cv2.cvtColor(read[1], cv2.COLOR_GRAY2BGR)
         finally:
             capture.release()
