@@ -44,7 +44,7 @@ from tests.realtime_fixtures import (
     NO_REAL_DATA,
     REAL_DATA,
     KnownBoxes,
-    find_portrait,
+    find_real,
     find_yunet,
     write_collage,
     write_model,
@@ -602,7 +602,7 @@ def test_faces_of_all_sizes(side: int, model: Path) -> None:
 def test_the_real_clip(name: str, share: float, model: Path) -> None:
     detector = YuNetDetector(find_yunet()) if name == "yunet" else HaarDetector()
     recognizer = ExpressionRecognizer(model, detector)
-    capture = cv2.VideoCapture(str(find_portrait()))
+    capture = cv2.VideoCapture(str(find_real("portrait.mp4")))
     frames = found = 0
     ids = set()
     while True:
