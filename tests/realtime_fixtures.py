@@ -47,10 +47,14 @@ class KnownBoxes:
         self.boxes = boxes
         self.score = 0.95
         self.calls = 0
+        self.width = 1  # pixels, of the widest frame so far, in which the boxes are
 
     def detect(self, frame: np.ndarray) -> list[Detection]:
         self.calls += 1
-        return [Detection(box, self.score) for box in self.boxes]
+        self.last_width = frame.shape[1]
+        self.width = max(self.width, self.last_width)
+        scale = frame.shape[1] / self.width
+        return [Detection((x * scale, y * scale, w * scale, h * scale), self.score) for x, y, w, h in self.boxes]
 
 
 def write_model(path: Path, *, margin: float = 0.1, uncertain_below: float = 0.2, size: int = 48) -> Path:

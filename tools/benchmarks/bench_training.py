@@ -24,7 +24,8 @@ keras.mixed_precision.set_global_policy(choose_precision(params.precision))
 network = build_network(resolve_spec(params, 48))
 network.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
 rng = np.random.default_rng(0)
-faces, targets = rng.integers(0, 256, (128, 48, 48, 1)).astype(np.uint8), np.eye(7, dtype=np.float32)[np.arange(128) % 7]
+faces = rng.integers(0, 256, (128, 48, 48, 1)).astype(np.uint8)
+targets = np.eye(7, dtype=np.float32)[np.arange(128) % 7]
 for _ in range(5): network.train_on_batch(faces, targets)
 start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
 for _ in range(20): network.train_on_batch(faces, targets)
