@@ -214,15 +214,11 @@ def parse_params(content: Any) -> Params:
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check params.yaml. Raises UserError when it is missing, not YAML, or wrong in any key."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.safe_load(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing. Run from the repository root; `git checkout {path}` restores it."
         ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    try:
-        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be, such as 2026-99-99
         raise UserError(
             f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct the line it names."

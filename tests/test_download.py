@@ -238,13 +238,14 @@ class TestCheck:
     def test_fresh_clone_names_every_way(self, download: Download) -> None:
         message = error_of(download("--check"))
         for words in (
-            "data/raw/full/fer2013 (FER2013) is missing",
-            "data/raw/full/expw (ExpW) is missing",
+            "data/raw/full/fer2013 is missing; expected FER2013",
+            "data/raw/full/expw is missing; expected ExpW",
             "make demo",
             "python -m src.datasets.download fer2013",
             "python -m src.datasets.download expw",
             "fer2013.csv or icml_face_data.csv",
             "label.lst",
+            "mmlab.ie.cuhk.edu.hk",
             "dvc add data/raw/full/fer2013 data/raw/full/expw",
         ):
             assert words in message
@@ -259,7 +260,7 @@ class TestCheck:
         write_files(Path("data/raw/full/expw"), {"origin.7z.001": b"x"})
         message = error_of(download("--check"))
         assert "7z x origin.7z.001" in message
-        assert "FER2013) is missing" not in message
+        assert "fer2013 is missing" not in message
 
 
 def test_without_arguments_it_shows_its_help(download: Download) -> None:

@@ -181,7 +181,10 @@ FATAL: dict[str, tuple[dict[str, bytes], list[str]]] = {
         {"label.lst": LABELS, "a/photo.jpg": b"x", "b/photo.jpg": b"x"},
         ["several folders: a, b", "named origin"],
     ),
-    "photos in a tar": ({"label.lst": LABELS, "origin.tar.gz": tar_bytes(PHOTOS)}, ["origin.tar.gz", "tar -xf"]),
+    "photos in a tar": (
+        {"label.lst": LABELS, "origin.tar.gz": tar_bytes(PHOTOS)},
+        ["holds no photos", "one or two .zip files"],
+    ),
     "empty label.lst": ({**FILES, "label.lst": b"\n\n"}, ["label.lst is empty"]),
     "binary label.lst": ({**FILES, "label.lst": os.urandom(4000)}, ["cannot be used", "not 8 columns"]),
     "class without faces": (

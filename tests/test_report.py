@@ -373,7 +373,9 @@ def test_script_of_ci_on_a_merge(repository: Path, tmp_path: Path) -> None:
     assert "maintainer" in written and "evil.example" in written and "www" not in written
     assert not set("[]<>@!&`:\\") & set(written) and written.count("#") == 3
     now = f"https://example.org/raw/{_git(clone, 'rev-parse', 'HEAD')}/plots"
-    changed = f"![before](https://example.org/raw/{base}/plots/confusion.png) | ![plots/confusion.png]({now}/confusion.png)"
+    changed = (
+        f"![before](https://example.org/raw/{base}/plots/confusion.png) | ![plots/confusion.png]({now}/confusion.png)"
+    )
     assert changed in comment and f"| absent | ![plots/new.png]({now}/new.png) |" in comment
     assert "https://example.org/a/b/actions/runs/7#artifacts" in comment
     assert (tmp_path / "summary").read_text(encoding="utf-8") == comment
