@@ -5,7 +5,6 @@ of a process that still runs is left alone, so that two writers of one output do
 """
 
 import contextlib
-import errno
 import json
 import os
 import platform
@@ -101,25 +100,14 @@ def replace_directory(target: str | Path) -> Iterator[Path]:
         for entry in partial.rglob("*"):
             if entry.is_file():
                 _sync(entry)
-        _take_the_place(partial, target)
+        outdated = outdated_path(target)
+        _remove(outdated)
+        if target.exists():
+            target.replace(outdated)
+        partial.replace(target)
+        _remove(outdated)
     finally:
         _remove(partial)
-
-
-def _take_the_place(partial: Path, target: Path) -> None:
-    outdated = outdated_path(target)
-    for attempt in range(100):  # another writer of the same folder may be doing the same
-        _remove(outdated)
-        try:
-            if target.exists():
-                target.replace(outdated)
-            partial.replace(target)
-            break
-        except OSError as error:
-            if attempt == 99 or error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                raise
-            time.sleep(0.01)
-    _remove(outdated)
 
 
 def write_json(target: str | Path, content: Any) -> None:

@@ -105,7 +105,7 @@ def test_box_across_the_edge_is_clipped_and_kept(tmp_path: Path, side: str) -> N
 
 
 BAD: dict[str, tuple[dict[str, bytes], str]] = {
-    "box inverted": (with_line("photo_0.jpg 7 50 10 40 20 50.0 3"), "box inverted"),
+    "box inverted": (with_line("photo_0.jpg 7 50 10 40 20 50.0 3"), "box empty"),
     "box empty": (with_line("photo_0.jpg 7 20 10 10 50 50.0 3"), "box empty"),
     "box right of the photo": (with_line("photo_0.jpg 7 10 160 200 50 50.0 3"), "box outside the photo"),
     "box above the photo": (with_line("photo_0.jpg 7 -50 10 40 0 50.0 3"), "box outside the photo"),

@@ -157,15 +157,16 @@ def damage_csv(row: int, old: str, new: str) -> str:
 
 
 FIRST_PIXEL = fer2013_rows()[7][1].split()[0]
+PIXELS = "pixels are not 2304 whole numbers 0..255"
 BAD_CSV = {
-    "2303 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", ","), "not 2304 pixels"),
-    "2305 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", f",{FIRST_PIXEL} 1 "), "not 2304 pixels"),
-    "pixel 256": (damage_csv(8, f",{FIRST_PIXEL} ", ",256 "), "a pixel is above 255"),
-    "pixel 99999999999": (damage_csv(8, f",{FIRST_PIXEL} ", ",99999999999 "), "a pixel is above 255"),
-    "pixel abc": (damage_csv(8, f",{FIRST_PIXEL} ", ",abc "), "a pixel is not a number"),
-    "pixel 12x": (damage_csv(8, f",{FIRST_PIXEL} ", ",12x "), "a pixel is not a number"),
-    "pixel 1.5": (damage_csv(8, f",{FIRST_PIXEL} ", ",1.5 "), "a pixel is not a number"),
-    "pixel -1": (damage_csv(8, f",{FIRST_PIXEL} ", ",-1 "), "a pixel is not a number"),
+    "2303 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", ","), PIXELS),
+    "2305 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", f",{FIRST_PIXEL} 1 "), PIXELS),
+    "pixel 256": (damage_csv(8, f",{FIRST_PIXEL} ", ",256 "), PIXELS),
+    "pixel 99999999999": (damage_csv(8, f",{FIRST_PIXEL} ", ",99999999999 "), PIXELS),
+    "pixel abc": (damage_csv(8, f",{FIRST_PIXEL} ", ",abc "), PIXELS),
+    "pixel 12x": (damage_csv(8, f",{FIRST_PIXEL} ", ",12x "), PIXELS),
+    "pixel 1.5": (damage_csv(8, f",{FIRST_PIXEL} ", ",1.5 "), PIXELS),
+    "pixel -1": (damage_csv(8, f",{FIRST_PIXEL} ", ",-1 "), PIXELS),
     "label 7": (damage_csv(8, "0,", "7,"), "label is not 0..6"),
     "label empty": (damage_csv(8, "0,", ","), "label is not 0..6"),
     "usage Test": (damage_csv(8, "PublicTest", "Test"), "unknown usage"),

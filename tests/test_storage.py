@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,28 +40,6 @@ def test_two_writers_of_one_output_do_not_meet(tmp_path: Path, replace: Callable
         assert written.read_text() == "slow, first half"
     assert (target if replace is replace_file else target / "a").read_text() == "slow, first half"
     assert [path.name for path in tmp_path.iterdir()] == ["output.txt"]
-
-
-def test_many_writers_of_one_directory(tmp_path: Path) -> None:
-    problems: list[BaseException] = []
-
-    def write(number: int) -> None:
-        try:
-            for _ in range(10):
-                with replace_directory(tmp_path / "folder") as partial:
-                    for name in ("a", "b"):
-                        (partial / name).write_text(str(number))
-        except BaseException as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    assert (tmp_path / "folder/a").read_text() == (tmp_path / "folder/b").read_text()
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 KILLED = """

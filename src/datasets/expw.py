@@ -188,9 +188,7 @@ def _parse_line(fields: list[str]) -> tuple[str, str, tuple[int, int, int, int],
     if not math.isfinite(confidence):
         raise BadRow("confidence is not a number")
     top, left, right, bottom = map(int, numbers)
-    if right < left or bottom < top:
-        raise BadRow("box inverted")
-    if right == left or bottom == top:
+    if right <= left or bottom <= top:
         raise BadRow("box empty")
     return photo, face_id, (left, top, right, bottom), confidence, EXPRESSIONS[int(code)]
 
