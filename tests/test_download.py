@@ -134,7 +134,8 @@ def error_of(result: tuple[str, str]) -> str:
 
 def test_without_network_or_token_it_says_both(download: Download) -> None:
     message = error_of(download("fer2013", KAGGLE_API_ENVIRONMENT="PROD", HTTPS_PROXY="http://127.0.0.1:9"))
-    assert "cannot be reached" in message
+    assert "could not be downloaded" in message
+    assert "HTTPS_PROXY" in message
     assert "KAGGLE_API_TOKEN" in message
     assert "~/.kaggle/kaggle.json" in message
     assert "data/raw/full/fer2013" in message

@@ -91,38 +91,31 @@ def _fetch_from_kaggle(name: str, target: Path) -> Path:
     import requests
     from kagglehub import config, exceptions
 
-    again = f"Run the same command again, it continues where it stopped; or {by_hand}"
-    token = (
-        "Make a token on https://www.kaggle.com/settings/api and either set the environment variable "
-        "KAGGLE_API_TOKEN to it or save kaggle.json as ~/.kaggle/kaggle.json. "
-    )
     try:
         has_token = config.get_kaggle_credentials() is not None
     except ValueError as error:
         raise UserError(f"{error}. Make a new token on https://www.kaggle.com/settings/api.") from error
     try:
         return Path(kagglehub.dataset_download(handle))
-    except exceptions.UnauthenticatedError:
-        raise UserError(f"Kaggle asks for a login to download {title}. {token}{again}") from None
-    except exceptions.KaggleApiHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        advice = f"Wait a few minutes. {again}"
+    except (exceptions.UnauthenticatedError, exceptions.DataCorruptionError, requests.RequestException) as error:
+        response = getattr(error, "response", None)
+        status = 0 if response is None else response.status_code
         if status == 404:
-            advice = f"It no longer has {handle}; {by_hand}"
-        elif status in (401, 403) and not has_token:
-            advice = f"{token}{again}"
-        elif status in (401, 403):
-            advice = (
-                f"A token was sent: open https://www.kaggle.com/datasets/{handle} in a browser, log in, accept its "
-                f"rules, and check that the token is still valid. {again}"
+            raise UserError(f"Kaggle no longer has {handle}; {by_hand}") from error
+        advice = "" if status else "Check the network and proxy settings (HTTPS_PROXY). "
+        if not has_token:
+            advice += (
+                "No Kaggle token was found: make one on https://www.kaggle.com/settings/api and either set the "
+                "environment variable KAGGLE_API_TOKEN to it or save kaggle.json as ~/.kaggle/kaggle.json. "
             )
-        raise UserError(f"Kaggle refused the download of {title} (HTTP {status}). {advice}") from error
-    except exceptions.DataCorruptionError as error:
-        raise UserError(f"the download of {title} arrived damaged and was discarded. {again}") from error
-    except requests.RequestException as error:
+        elif status in (401, 403):
+            advice += (
+                f"A token was sent: open https://www.kaggle.com/datasets/{handle} in a browser, log in, accept its "
+                "rules, and check that the token is still valid. "
+            )
         raise UserError(
-            f"Kaggle cannot be reached ({type(error).__name__}). Check the network and proxy settings (HTTPS_PROXY). "
-            f"{'' if has_token else f'No Kaggle token was found either. {token}'}{again}"
+            f"{title} could not be downloaded from Kaggle ({f'HTTP {status}' if status else type(error).__name__}). "
+            f"{advice}Run the same command again, it continues where it stopped; or {by_hand}"
         ) from error
 
 

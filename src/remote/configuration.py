@@ -70,29 +70,19 @@ def read_remote(config: Config, name: str) -> Remote | None:
     return Remote(match[1], match[2], settings)
 
 
-def _would_be_committed(path: Path) -> bool:
-    """Whether `git add -A` takes it; outside a repository nothing is taken."""
-    return subprocess.run(["git", "check-ignore", "--quiet", str(path)], capture_output=True).returncode == 1
-
-
-def check_not_in_git(path: Path) -> None:
-    """Raise UserError for a secret that would be committed."""
+def check_not_in_git(path: Path, remedy: str = "Move it out of the project, for example to ~/.config.") -> None:
+    """Raise UserError for a secret that `git add -A` would take; outside a repository nothing is taken."""
     path = path.expanduser().resolve()
-    if _would_be_committed(path):
+    if subprocess.run(["git", "check-ignore", "--quiet", str(path)], capture_output=True).returncode == 1:
         raise UserError(
-            f"{path} is a secret inside the project, and Git does not ignore it: it would be committed. Move it out of "
-            "the project, for example to ~/.config."
+            f"{path} is for secrets, inside the project, and Git does not ignore it: it would be committed. {remedy}"
         )
 
 
 def write_remote(config: Config, name: str, url: str, credentials: Credentials, trash_only: bool) -> list[str]:
     """Write what has changed, the secret part first; says what it has done, a line each."""
     local_file = Path(config.files["local"])
-    if _would_be_committed(local_file):
-        raise UserError(
-            f"Git does not ignore {local_file}, so your secrets could be committed. Add the line /config.local to "
-            ".dvc/.gitignore and run this again."
-        )
+    check_not_in_git(local_file, "Add the line /config.local to .dvc/.gitignore and run this again.")
     lines = []
     local, new = dict(config.load_one("local")["remote"].get(name, {})), credentials.settings()
     # What comes from the environment is not saved, so it takes no saved client's place.
