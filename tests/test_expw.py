@@ -225,19 +225,6 @@ def test_stage_stops_with_one_message_and_earlier_outputs_stay(tmp_path: Path, r
     assert after == before
 
 
-def test_stage_writes_its_declared_outputs(tmp_path: Path, run_stage: RunStage) -> None:
-    write_files(tmp_path / "data/raw/full/expw", FILES)
-    assert run_stage("ingest_expw", dataset="full").returncode == 0
-    assert {name for name in contents(tmp_path) if not name.startswith(("data/raw", "params"))} == {
-        "data/interim/expw.csv",
-        "metrics/details/ingest_expw.json",
-        "plots/class_distribution/ingest_expw.csv",
-        "plots/faces/expw_boxes.png",
-        "plots/faces/expw_crops_high_confidence.png",
-        "plots/faces/expw_crops_low_confidence.png",
-    }
-
-
 @settings(max_examples=40, deadline=None)
 @given(lines=st.lists(st.text(max_size=60) | st.from_regex(r"photo_[0-9]\.jpg( -?[0-9]{1,4}){7}"), max_size=20))
 def test_any_label_list_is_a_table_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
