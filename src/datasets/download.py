@@ -4,10 +4,9 @@
     python -m src.datasets.download expw          about 8 GB, a mirror on Kaggle
     python -m src.datasets.download --check       exit code 0 when both are there in a known layout
 
-Kaggle downloads run through kagglehub, which keeps what it has under ~/.cache/kagglehub (or
-$KAGGLEHUB_CACHE) and continues from there when it was interrupted. ExpW's official source is the authors'
-page http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html (a Google Drive folder); its files,
-and FER2013 from anywhere else, may simply be put into data/raw/full/expw and data/raw/full/fer2013.
+kagglehub keeps what it has under ~/.cache/kagglehub (or $KAGGLEHUB_CACHE) and continues from there when it was
+interrupted. ExpW's official source is http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html. Files from
+anywhere else may simply be put into data/raw/full/expw and data/raw/full/fer2013.
 """
 
 import argparse

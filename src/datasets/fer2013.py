@@ -12,7 +12,6 @@ images themselves.
 
 import csv
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,14 +213,12 @@ def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, li
             f"{tree.path} has pictures in folders of unknown class: {', '.join(unknown[:5])}; expected "
             f"{', '.join(EXPRESSIONS)}. Rename or remove these folders."
         )
-    # Numbers are unique within a class only: Kaggle's archive has different pictures of one name in two classes.
-    stems = {(match["stem"], FOLDER_NAMES[match["folder"].lower()]) for _, match in matches}
-    classes_of_stem = Counter(stem for stem, _ in stems)
     images: dict[LabelRow, np.ndarray] = {}
     seen: dict[str, str] = {}
     for name, match in tqdm(matches, unit=" pictures", desc="fer2013", mininterval=1):
         stem, expression = _STEM.fullmatch(match["stem"]), FOLDER_NAMES[match["folder"].lower()]
-        image_name = match["stem"] if classes_of_stem[match["stem"]] == 1 else f"{match['stem']}_{expression}"
+        # Numbers are unique within a class only: Kaggle's archive has different pictures of one name in two classes.
+        image_name = f"{match['stem']}_{expression}"
         if stem is None:
             skipped.add("file name without usage", name)
         elif image_name in seen:
