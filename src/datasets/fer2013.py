@@ -1,8 +1,8 @@
 """FER2013 in every layout that people have -> FaceSet of 48 x 48 faces with FER2013's own usage.
 
 Layouts, each anywhere below the given folder:
-- a CSV with the columns emotion, pixels, Usage in any order (`fer2013.csv`, `icml_face_data.csv`), plain or inside a
-  .zip or .tar.gz;
+- `fer2013.csv` or `icml_face_data.csv` with the columns emotion, pixels, Usage in any order, plain or inside a .zip or
+  .tar.gz;
 - pictures `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg` (Kaggle
   `msambare/fer2013`), plain or inside a .zip, where the prefix of the file name is the original usage.
 
@@ -10,7 +10,7 @@ The 300 MB of all 35,887 rows of a CSV are read line by line; they take seconds 
 images themselves.
 """
 
-import csv
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.archives import FileTree, MemberError, damaged_archive, open_source
+from src.datasets.archives import FileTree, MemberError, damaged_archive, find_named, open_source
 from src.datasets.ferplus import label_faces
 from src.datasets.manifest import list_files, pixels_sha256
 from src.datasets.photos import PhotoError, decode, read_header
@@ -40,10 +40,11 @@ PAGE = f"https://www.kaggle.com/datasets/{KAGGLE}"
 
 IMAGE_SIZE = 48  # pixels
 NUM_PIXELS = IMAGE_SIZE * IMAGE_SIZE
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 USAGES = ("Training", "PublicTest", "PrivateTest")
 
 _MAX_LINE_BYTES = 2**20  # a row has about 9 kB
-_CSV_COLUMNS = ("emotion", "pixels", "usage")
+_CSV_COLUMNS = (b"emotion", b"pixels", b"usage")
 _PICTURE = re.compile(r"(?:.*/)?(?:train|test)/(?P<folder>[^/]+)/(?P<stem>[^/]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _STEM = re.compile(rf"(?P<usage>{'|'.join(USAGES)})_\d+", re.ASCII)
 
@@ -57,58 +58,38 @@ class Source:
 
     tree: FileTree
     name: str  # for messages: relative to the folder searched
-    csv_name: str | None  # None: pictures
-
-    @property
-    def rank(self) -> tuple[bool, bool, bool]:
-        """Lower is better: exact CSV pixels before JPEG copies, fer2013.csv before others, plain before packed."""
-        is_named = self.csv_name is not None and self.csv_name.rsplit("/", 1)[-1].lower() == "fer2013.csv"
-        return (self.csv_name is None, not is_named, self.tree.packed)
+    kind: str  # one of CSV_NAMES, or "pictures"
+    csv_name: str = ""  # in the tree
 
 
 def find(folder: str | Path) -> list[Source]:
-    """The copies of FER2013 below `folder`, the one to read first.
+    """The copies of FER2013 below `folder`, the one to read first: exact pixels before JPEGs, plain before packed.
 
     Raises UserError when there is none, or when two are equally good.
     """
     folder = Path(folder)
-    sources, found = [], []
-    for tree in open_source(folder, "fer2013", TITLE, f"{LAYOUTS}; from {PAGE}"):
-        for name in tree.sizes:
-            if name.lower().endswith(".csv"):
-                header = _read_csv_header(tree, name)
-                if set(_CSV_COLUMNS) <= set(header):
-                    sources.append(Source(tree, tree.full_name(name, folder), name))
-                else:
-                    found.append(f"{tree.full_name(name, folder)} has the columns {', '.join(header)[:80]!r}")
+    trees = open_source(folder, "fer2013", TITLE, f"{LAYOUTS}; from {PAGE}")
+    sources = [
+        Source(tree, tree.full_name(name, folder), kind, name)
+        for kind in CSV_NAMES
+        for tree, name in find_named(trees, kind)
+    ]
+    for tree in trees:
         if any(_PICTURE.fullmatch(name) for name in tree.sizes):
-            name = tree.full_name("", folder) if tree.packed else "pictures in the folder"
-            sources.append(Source(tree, name, None))
+            where = tree.full_name("", folder) if tree.packed else "pictures in the folder"
+            sources.append(Source(tree, where, "pictures"))
     if not sources:
         raise UserError(
-            f"{folder} holds no FER2013{': ' if found else ''}{'; '.join(found[:3])}. Expected {LAYOUTS}. Put one of "
-            "these there, or fetch it with `python -m src.datasets.download fer2013`."
+            f"{folder} holds no FER2013. Expected {LAYOUTS}. Put one of these there, or fetch it with "
+            "`python -m src.datasets.download fer2013`."
         )
-    sources.sort(key=lambda source: (source.rank, source.name))
-    best = [source.name for source in sources if source.rank == sources[0].rank]
-    if len(best) > 1:
+    first = sources[0]
+    equal = [source.name for source in sources if (source.kind, source.tree.packed) == (first.kind, first.tree.packed)]
+    if len(equal) > 1:
         raise UserError(
-            f"{folder} holds FER2013 more than once: {', '.join(best[:5])}. Expected one copy. Remove the others."
+            f"{folder} holds FER2013 more than once: {', '.join(equal[:5])}. Expected one copy. Remove the others."
         )
     return sources
-
-
-def _read_csv_header(tree: FileTree, name: str) -> list[str]:
-    """Column names in lower case without surrounding blanks; empty when the first line is no text."""
-    try:
-        line = tree.read(name, 4096).split(b"\n")[0]
-    except MemberError as error:
-        raise damaged_archive(tree.path, error) from error
-    try:
-        fields = next(csv.reader([line.decode("utf-8-sig").strip()]), [])
-    except (UnicodeDecodeError, csv.Error):
-        return []
-    return [field.strip().lower() for field in fields]
 
 
 def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, dict[str, Any]]:
@@ -119,7 +100,7 @@ def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, di
     left without a face, or when votes are wanted (`settings.labels`) and cannot be joined.
     """
     source, *others = find(folder)
-    pictures = source.csv_name is None
+    pictures = source.kind == "pictures"
     skipped = SkippedRows()
     images, rows, rows_read, file = (_read_pictures if pictures else _read_csv)(source, skipped)
     origin = f"{folder} ({source.name})"
@@ -167,40 +148,44 @@ def parse_pixels(field: bytes) -> np.ndarray:
     return values.astype(np.uint8)
 
 
+def _fields(line: bytes) -> list[bytes]:
+    return [field.strip() for field in line.replace(b'"', b"").split(b",")]
+
+
 def _read_csv(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, Size]:
     """Images `(N, 48, 48)`, their labels, the number of rows read, and the file read with its size in bytes."""
-    tree, name = source.tree, str(source.csv_name)
-    header = _read_csv_header(tree, name)
-    emotion_column, pixels_column, usage_column = (header.index(column) for column in _CSV_COLUMNS)
     codes = {str(code).encode(): expression for code, expression in enumerate(EXPRESSIONS)}
     usages = {usage.encode(): usage for usage in USAGES}
     images: list[np.ndarray] = []
     rows: list[LabelRow] = []
-    number = -1  # the first line is the header
+    number = 0
+    lines = source.tree.lines(source.csv_name, _MAX_LINE_BYTES + 1)
     try:
-        for line in tqdm(tree.lines(name, _MAX_LINE_BYTES + 1), unit=" rows", desc=name, mininterval=1):
+        columns = _fields(next(lines, b"").removeprefix(codecs.BOM_UTF8).lower())
+        if not set(_CSV_COLUMNS) <= set(columns):
+            found = b", ".join(columns)[:80].decode(errors="replace")
+            raise UserError(f"{source.name} has the columns {found!r}. Expected {LAYOUTS}. Download it again.")
+        for line in tqdm(lines, unit=" rows", desc=source.name, mininterval=1):
             if len(line) > _MAX_LINE_BYTES:
-                raise UserError(
-                    f"{name} has a line of more than {_MAX_LINE_BYTES} bytes; expected a CSV with {LAYOUTS}."
-                )
-            number += bool(line.strip())
-            if number == 0 or not line.strip():
+                raise UserError(f"{source.name} has a line of more than {_MAX_LINE_BYTES} bytes. Expected {LAYOUTS}.")
+            if not line.strip():
                 continue
-            fields = line.replace(b'"', b"").split(b",")
+            number += 1
+            fields = _fields(line)
             try:
-                if len(fields) != len(header):
+                if len(fields) != len(columns):
                     raise BadRow("wrong number of columns")
-                expression, usage = codes.get(fields[emotion_column].strip()), usages.get(fields[usage_column].strip())
-                if expression is None or usage is None:
-                    raise BadRow("label is not 0..6" if expression is None else "unknown usage")
-                images.append(parse_pixels(fields[pixels_column]))
-                rows.append((f"{usage}_{number:06d}", usage, expression))
+                code, pixels, usage = (fields[columns.index(column)] for column in _CSV_COLUMNS)
+                if code not in codes or usage not in usages:
+                    raise BadRow("unknown usage" if code in codes else "label is not 0..6")
+                images.append(parse_pixels(pixels))
+                rows.append((f"{usages[usage]}_{number:06d}", usages[usage], codes[code]))
             except BadRow as reason:
                 skipped.add(str(reason), f"row {number}")
     except MemberError as error:
-        raise damaged_archive(tree.path, error) from error
+        raise damaged_archive(source.tree.path, error) from error
     faces = np.array(images, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-    return faces, rows, number, (source.name, tree.sizes[name])
+    return faces, rows, number, (source.name, source.tree.sizes[source.csv_name])
 
 
 def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, Size]:
