@@ -21,11 +21,6 @@ _HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a process is looked for
 _DEAD_AFTER = 3600  # seconds without a change, where it cannot be asked whether a process runs
 
 
-def _partial_path(target: Path) -> Path:
-    """A name that no other writer has. It ends as the target's, since some writers look at the suffix."""
-    return target.with_name(f".partial-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{target.name}")
-
-
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):  # a folder is gone; another writer may be doing the same
@@ -67,21 +62,28 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A temporary path beside the target, which is gone afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    # No other writer has this name. It ends as the target's, since some writers look at the suffix.
+    partial = target.with_name(f".partial-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{target.name}")
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+
+
+@contextlib.contextmanager
 def replace_file(target: str | Path) -> Iterator[Path]:
     """Give a temporary path to write; on success it becomes `target`, on failure it disappears.
 
     A link in its place is replaced, not followed: it may lead into DVC's cache.
     """
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _partial_path(target)
-    try:
+    with _partial(Path(target)) as partial:
         yield partial
         _sync(partial)
         partial.replace(target)
-    finally:
-        _remove(partial)
 
 
 @contextlib.contextmanager
@@ -91,11 +93,8 @@ def replace_directory(target: str | Path) -> Iterator[Path]:
     Where `target` is a link, the folder that it leads to is replaced.
     """
     target = Path(os.path.realpath(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _partial_path(target)
-    partial.mkdir()
-    try:
+    with _partial(target) as partial:
+        partial.mkdir()
         yield partial
         for entry in partial.rglob("*"):
             if entry.is_file():
@@ -106,8 +105,6 @@ def replace_directory(target: str | Path) -> Iterator[Path]:
             target.replace(outdated)
         partial.replace(target)
         _remove(outdated)
-    finally:
-        _remove(partial)
 
 
 def write_json(target: str | Path, content: Any) -> None:
