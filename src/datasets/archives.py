@@ -209,3 +209,15 @@ def open_source(folder: Path, name: str, title: str, what: str) -> list[FileTree
 def find_named(trees: Iterable[FileTree], file: str) -> list[tuple[FileTree, str]]:
     """Every file of that name, whatever its folder and case."""
     return [(tree, name) for tree in trees for name in tree.sizes if name.rsplit("/", 1)[-1].lower() == file]
+
+
+def read_named(trees: Iterable[FileTree], file: str, root: Path) -> dict[str, bytes]:
+    """Every file of that name, whole, by its full name. Raises UserError where one cannot be read."""
+    contents = {}
+    for tree, name in find_named(trees, file):
+        full_name = tree.full_name(name, root)
+        try:
+            contents[full_name] = tree.read(name)
+        except MemberError as error:
+            raise UserError(f"{root / full_name} cannot be read: {error}. Download it again.") from error
+    return contents

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.archives import FileTree, MemberError, find_named, open_source
+from src.datasets.archives import FileTree, MemberError, open_source, read_named
 from src.datasets.manifest import list_files
 from src.datasets.photos import BOX_COLUMNS, PHOTO_SUFFIXES, PhotoError, PhotoFolder, PhotoHeader
 from src.datasets.skipped import BadRow, SkippedRows, check_classes
@@ -84,15 +84,7 @@ def _find_photos(folder: Path, trees: list[FileTree]) -> tuple[PhotoFolder, dict
 
 def _find_labels(folder: Path, trees: list[FileTree]) -> tuple[bytes, str]:
     """The one label.lst and its name; several are fine as long as they are equal."""
-    contents: dict[str, bytes] = {}
-    for tree, name in find_named(trees, "label.lst"):
-        full_name = tree.full_name(name, folder)
-        try:
-            contents[full_name] = tree.read(name)
-        except MemberError as error:
-            raise UserError(
-                f"{folder / full_name} cannot be read: {error}; expected ExpW's label list. Download it again."
-            ) from error
+    contents = read_named(trees, "label.lst", folder)
     if not contents:
         raise UserError(
             f"{folder} holds photos but no label.lst; expected {LAYOUTS}. The list is a separate download on the "

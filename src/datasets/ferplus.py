@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.datasets.archives import MemberError, find_named, open_tree_and_archives
+from src.datasets.archives import open_tree_and_archives, read_named
 from src.errors import UserError
 from src.expressions import CODE, EXPRESSIONS
 from src.faceset import FERPLUS, ORIGINAL, OTHER_VOTES, VOTES
@@ -33,13 +33,7 @@ _ROW_IN_NAME = r"^fer2013/[A-Za-z]+_([0-9]{1,9})(?:_[a-z]+)?$"
 
 def find_votes(folder: Path) -> tuple[str, bytes] | None:
     """Name and content of the votes file anywhere below `folder`, plain or in an archive; None where there is none."""
-    for tree, name in find_named(open_tree_and_archives(folder), VOTES_FILE):
-        full_name = tree.full_name(name, folder)
-        try:
-            return full_name, tree.read(name)
-        except MemberError as error:
-            raise UserError(f"{folder / full_name}: {error}. Download it again from {VOTES_URL}.") from None
-    return None
+    return next(iter(read_named(open_tree_and_archives(folder), VOTES_FILE, folder).items()), None)
 
 
 def parse_votes(content: bytes, where: str) -> pd.DataFrame:
