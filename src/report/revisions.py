@@ -78,5 +78,5 @@ def compare(root: Path, against: str | None = None) -> Differences:
     folders = ("--", "metrics", "plots")
     changed = _names(root, "diff", "--name-only", "-z", revision.hash, *folders)
     added = _names(root, "ls-files", "--others", "--exclude-standard", "-z", *folders)
-    tables = [_dvc_table(root, what, revision) for what in ("metrics", "params")]
-    return Differences(revision, *tables, files=sorted({*changed, *added}))
+    metrics, params = _dvc_table(root, "metrics", revision), _dvc_table(root, "params", revision)
+    return Differences(revision, metrics, params, sorted({*changed, *added}))
