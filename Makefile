@@ -63,7 +63,7 @@ bench-realtime: setup ## measure the real-time program beside `fer`: make bench-
 bench-web: setup ## live visitors and uploads at once, and a soak: make bench-web ARGS="--soak 1800"
 	@python -m tools.benchmarks.bench_web $(ARGS)
 
-report: setup ## one page of results, changes, data, pipeline, plots: build/report.html; make report ARGS="--against HEAD~1"
+report: setup ## one page of results, changes, data, plots: build/report.html; make report ARGS="--against HEAD~1"
 	@python -m src.report $(ARGS)
 
 sample: setup ## draw the bundled sample again

@@ -230,13 +230,15 @@ def fuzz_photo(folder: Path, draw: random.Random) -> Parse:
 
 
 def fuzz_archive(folder: Path, draw: random.Random) -> Parse:
-    files = {f"{number}/file.bin": draw.randbytes(draw.randrange(300)) for number in range(4)}
+    files = {f"{number}/file.csv": draw.randbytes(draw.randrange(300)) for number in range(4)}
     packed = pack(files, "any", draw)
     write(folder, packed)
 
     def parse() -> None:
         tree = open_tree(folder / next(iter(packed)) if len(packed) == 1 else folder)
-        assert all(isinstance(content, bytes | MemberError) for _, content in tree.read_many(tree.sizes))
+        for name in tree.sizes:
+            with contextlib.suppress(MemberError):
+                tree.read(name)
 
     return parse
 
