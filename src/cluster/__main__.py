@@ -166,7 +166,8 @@ def table(runs: list[Run], commits: dict[str, str]) -> str:
     """Best first by macro F1 on validation."""
     settings = varied(runs)
     rows = [{"name": name, **settings[name], **figures(commit)} for name, commit in commits.items()]
-    return tabulate(sorted(rows, key=lambda row: -row.get("val.f1", 0)), headers="keys")
+    rows.sort(key=lambda row: -row.get("val.f1", 0))
+    return tabulate(rows, headers="keys")
 
 
 def line(name: str, outcome: Outcome, seconds: float) -> str:
