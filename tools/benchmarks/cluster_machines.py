@@ -1,5 +1,10 @@
-"""A scheduler and workers as processes, each with a folder, a cache and a home of its own; stand-in trainings."""
+"""A scheduler and workers as processes, each with a folder, a cache and a home of its own; stand-in trainings.
 
+`FER_CLUSTER_PYTHONS=/path/a/bin/python:/path/b/bin/python` gives the workers these interpreters in turn, each with an
+environment of its own (requirements.txt, requirements-cluster.txt); without it all have the caller's.
+"""
+
+import contextlib
 import json
 import os
 import re
@@ -14,6 +19,7 @@ from typing import Any
 import psutil
 
 PATIENCE_S = 300.0
+PYTHONS = os.environ.get("FER_CLUSTER_PYTHONS", sys.executable).split(":")
 
 
 def wait_until(what: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
@@ -43,13 +49,13 @@ class Cluster:
         self.workers: dict[str, subprocess.Popen[Any]] = {}
         file = folder / "scheduler.json"
         where = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
-        self._start("scheduler", "scheduler", *where, "--scheduler-file", str(file))
+        self._start("scheduler", sys.executable, "scheduler", *where, "--scheduler-file", str(file))
         wait_until(file.is_file)
         self.address = json.loads(file.read_text())["address"]
 
-    def _start(self, name: str, *words: str, **variables: str) -> subprocess.Popen[Any]:
+    def _start(self, name: str, python: str, *words: str, **variables: str) -> subprocess.Popen[Any]:
         environment = {**self.environment, **variables}
-        command = [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]]
+        command = [python, "-m", "distributed.cli.dask_" + words[0], *words[1:]]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -63,21 +69,10 @@ class Cluster:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         own = {"HOME": str(home), "FER_CLUSTER_FOLDER": str(home / "runs"), "TMPDIR": str(home), **variables}
-        words = (
-            "worker",
-            self.address,
-            "--host",
-            "127.0.0.1",
-            "--no-nanny",
-            "--nthreads",
-            "2",
-            "--no-dashboard",
-            "--name",
-            name,
-        )
-        self.workers[name] = self._start(
-            name, *words, "--resources", resources, "--local-directory", str(home / "dask"), **own
-        )
+        python = PYTHONS[[*self.workers, name].index(name) % len(PYTHONS)]
+        words = ["worker", self.address, "--host", "127.0.0.1", "--no-nanny", "--nthreads", "2", "--no-dashboard"]
+        words += ["--name", name, "--resources", resources, "--local-directory", str(home / "dask")]
+        self.workers[name] = self._start(name, python, *words, **own)
         wait_until(lambda: "Registered to" in (self.folder / f"{name}.log").read_text())
 
     def call(self, *words: str, scheduler: bool = True) -> subprocess.Popen[str]:
@@ -98,6 +93,16 @@ class Cluster:
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-1500:] for path in self.folder.rglob("*.log"))
+
+    def packages_of(self, name: str) -> set[str]:
+        """Folders of the environments whose libraries the programs that it has started have loaded."""
+        found = set()
+        for process in _family(self.workers[name])[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                for loaded in process.memory_maps():
+                    folder, below, _ = loaded.path.partition("/lib/python3.11/site-packages/tensorflow/")
+                    found |= {folder} if below else set()
+        return found
 
     def training_on(self, name: str) -> bool:
         """Whether a stage `train` is running there that has finished an epoch."""
