@@ -1,9 +1,8 @@
 """A scheduler and workers as processes, each with a folder, a cache and a home of its own; stand-in trainings."""
 
+import contextlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tools.benchmarks.standin_project import environment, run
 
 PATIENCE_S = 300.0
 
@@ -29,16 +30,11 @@ class Cluster:
 
     def __init__(self, folder: Path, caller: Path, **variables: str) -> None:
         self.folder, self.caller = folder, caller
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "FER_"))}
-        self.environment = {
-            **inherited,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_TEST": "1",
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
-            "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s",
+        self.environment = environment(
+            DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="8s",
+            DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT="1s",
             **variables,
-        }
+        )
         self.processes: list[subprocess.Popen[Any]] = []
         self.workers: dict[str, subprocess.Popen[Any]] = {}
         file = folder / "scheduler.json"
@@ -48,12 +44,11 @@ class Cluster:
         self.address = json.loads(file.read_text())["address"]
 
     def _start(self, name: str, *words: str, **variables: str) -> subprocess.Popen[Any]:
-        environment = {**self.environment, **variables}
         command = [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                command, cwd=self.folder, env=self.environment | variables, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -63,21 +58,9 @@ class Cluster:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         own = {"HOME": str(home), "FER_CLUSTER_FOLDER": str(home / "runs"), "TMPDIR": str(home), **variables}
-        words = (
-            "worker",
-            self.address,
-            "--host",
-            "127.0.0.1",
-            "--no-nanny",
-            "--nthreads",
-            "2",
-            "--no-dashboard",
-            "--name",
-            name,
-        )
-        self.workers[name] = self._start(
-            name, *words, "--resources", resources, "--local-directory", str(home / "dask"), **own
-        )
+        kind = ("--no-nanny", "--nthreads", "2", "--no-dashboard", "--resources", resources)
+        where = ("--host", "127.0.0.1", "--local-directory", str(home / "dask"))
+        self.workers[name] = self._start(name, "worker", self.address, "--name", name, *kind, *where, **own)
         wait_until(lambda: "Registered to" in (self.folder / f"{name}.log").read_text())
 
     def call(self, *words: str, scheduler: bool = True) -> subprocess.Popen[str]:
@@ -105,22 +88,21 @@ class Cluster:
 
     def stop(self) -> None:
         for process in self.processes:
-            for child in _family(process):
-                child.send_signal(signal.SIGKILL)
+            for one in family(process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
         for process in self.processes:
             process.wait()
 
     def experiments(self) -> dict[str, str]:
         """Name -> commit, on the team's Git server."""
-        listed = subprocess.run(
-            ["git", "ls-remote", str(self.folder / "team.git"), "refs/exps/*"], capture_output=True, text=True
-        ).stdout
+        listed = run(self.folder, "git", "ls-remote", str(self.folder / "team.git"), "refs/exps/*").stdout
         return {name.rpartition("/")[2]: commit for commit, name in re.findall(r"(\S+)\s+(\S+)", listed)}
 
 
-def _family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
-    try:
+def family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """A process and all that it has started; empty where it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(process.pid)
         return [top, *top.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+    return []
