@@ -153,7 +153,7 @@ def runs(count: int, workers: int, seconds: float) -> list[Row]:
 def throughput(count: int, workers: int, seconds: float) -> list[Row]:
     """Trainings that keep a core busy: runs per minute with one worker, with several, and with DVC's own queue."""
     walls, several = {}, f"train.seed=range(0,{count})"
-    for number in (1, workers):
+    for number in sorted({1, workers}):
         with project(number, STANDIN_CPU_S=str(seconds)) as (cluster, _):
             walls[f"src.cluster, workers with one core each: {number}"] = seconds_of(cluster, "-S", several)
     with project(0) as (cluster, _):
