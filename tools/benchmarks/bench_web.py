@@ -1,8 +1,8 @@
-"""How many visitors the page serves: rate and lag by number of live visitors, with uploads beside them; a soak.
+"""How many visitors the page serves: rate and lag by number of live visitors.
 
-    make bench-web                               # 1, 2, 4, 8, 12 visitors, 10 s each: 2 minutes
-    make bench-web ARGS="--photos 2 --blur"      # beside them two who send photos; every frame searched
-    make bench-web ARGS="--soak 1800"            # half an hour of 4 visitors and a photo: memory by minute
+    make bench-web                                            # 1, 2, 4, 8, 12 visitors, 10 s each: 2 minutes
+    make bench-web ARGS="--blur"                              # every frame searched
+    make bench-web ARGS="--visitors 4 4 4 --seconds 600"      # half an hour of 4 visitors: memory every 10 minutes
 
 Starts the server on this machine and talks to it over the loopback interface only; visitors are coroutines of this
 process, each with one frame of 640 x 480 pixels in flight and at most 20 frames/s, as the page has it. So the figures
@@ -11,8 +11,6 @@ contain what the visitors themselves cost: a JPEG that is already there, sent, a
 
 import argparse
 import asyncio
-import os
-import platform
 import re
 import struct
 import subprocess
@@ -20,16 +18,18 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from tabulate import tabulate
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from src.errors import UserError, run_program
+from tools.benchmarks.measuring import machine, memory, parser, show
 from tools.drawn_faces import draw_clip
 
+Row = dict[str, Any]
 _RATE = 20.0  # frames/s that a visitor sends at most
 
 
@@ -58,49 +58,18 @@ async def visit(url: str, pictures: list[bytes], until_s: float, blur: bool) -> 
     return lags
 
 
-async def send_photos(url: str, photo: bytes, until_s: float) -> list[float]:
-    """Seconds of each upload, one after the other."""
-
-    def post() -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{url}/api/pictures", photo), timeout=60).read()
-
-    seconds: list[float] = []
-    while (begin_s := time.perf_counter()) < until_s:
-        await asyncio.to_thread(post)
-        seconds.append(time.perf_counter() - begin_s)
-    return seconds
-
-
-def memory(process: int) -> float:
-    """Resident MB of a process."""
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
-
-
-async def measure(
-    server: subprocess.Popen, url: str, pictures: list[bytes], visitors: int, photos: int, seconds: float, blur: bool
-) -> dict[str, object]:
-    until_s = time.perf_counter() + seconds
+async def measure(server: subprocess.Popen, url: str, pictures: list[bytes], visitors: int, options: Any) -> Row:
+    """The row of so many visitors at a time; those for whom there was no place are not served."""
+    until_s = time.perf_counter() + options.seconds
     socket = url.replace("http", "ws") + "/api/live"
-    lives = asyncio.gather(*(visit(socket, pictures, until_s, blur) for _ in range(visitors)))
-    uploads = asyncio.gather(*(send_photos(url, pictures[0], until_s) for _ in range(photos)))
-    lags, uploaded = await lives, await uploads
-    served = [one for one in lags if one]
-    rates = [len(one) / seconds for one in served]
-    together = np.concatenate([np.array(one) for one in served])
-    row: dict[str, object] = {
-        "visitors": visitors,
-        "served": len(served),
-        "frames/s each": f"{np.mean(rates):.1f}",
-        "least, most": f"{min(rates):.1f}, {max(rates):.1f}",
-        "p50 ms": f"{1000 * np.percentile(together, 50):.0f}",
-        "p95 ms": f"{1000 * np.percentile(together, 95):.0f}",
-        "memory MB": f"{memory(server.pid):.0f}",
-    }
-    if photos:
-        taken = [value for one in uploaded for value in one]
-        row["photos/s"], row["photo p95 ms"] = len(taken) / seconds, f"{1000 * np.percentile(taken, 95):.0f}"
-    return row
+    lives = [visit(socket, pictures, until_s, options.blur) for _ in range(visitors)]
+    served = [lags for lags in await asyncio.gather(*lives) if lags]
+    rates = [len(lags) / options.seconds for lags in served]
+    p50, p95 = 1000 * np.percentile(np.concatenate(served), (50, 95))
+    return {
+        "visitors": visitors, "served": len(served), "frames/s each": np.mean(rates), "least": min(rates),
+        "most": max(rates), "p50 ms": p50, "p95 ms": p95, "memory MB": memory("VmRSS", server.pid),
+    }  # fmt: skip
 
 
 def start(options: argparse.Namespace) -> tuple[subprocess.Popen, str, float]:
@@ -124,32 +93,19 @@ def start(options: argparse.Namespace) -> tuple[subprocess.Popen, str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Rate and lag of the page by number of visitors.")
-    parser.add_argument("--visitors", type=int, nargs="+", default=[1, 2, 4, 8, 12])
-    parser.add_argument("--places", type=int, default=12, help="of the server; more visitors are refused")
-    parser.add_argument("--photos", type=int, default=0, help="people who send photos at the same time")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each number of visitors")
-    parser.add_argument("--soak", type=float, help="seconds of 4 visitors and one who sends photos instead")
-    parser.add_argument("--blur", action="store_true")
-    parser.add_argument("--detector", default="auto")
-    options = parser.parse_args()
-    pictures = frames()
+    words = parser(__doc__)
+    words.add_argument("--visitors", type=int, nargs="+", default=[1, 2, 4, 8, 12])
+    words.add_argument("--places", type=int, default=12, help="of the server; more visitors are refused")
+    words.add_argument("--seconds", type=float, default=10.0, help="for each number of visitors")
+    words.add_argument("--blur", action="store_true")
+    words.add_argument("--detector", default="auto")
+    options = words.parse_args()
+    before = machine()
     server, url, first_s = start(options)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before"
-    print(f"{machine}; first prediction {first_s:.1f} s after start")
+    print(f"{before}; first prediction {first_s:.1f} s after start", flush=True)
     try:
-        rows = []
-        if options.soak:
-            for _ in range(max(1, round(options.soak / 60))):
-                seconds = min(60.0, options.soak)
-                rows.append(asyncio.run(measure(server, url, pictures, 4, 1, seconds, options.blur)))
-                print(rows[-1], flush=True)
-        else:
-            for number in options.visitors:
-                rows.append(
-                    asyncio.run(measure(server, url, pictures, number, options.photos, options.seconds, options.blur))
-                )
-        print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".1f"))
+        pictures = frames()
+        show([asyncio.run(measure(server, url, pictures, number, options)) for number in options.visitors])
     finally:
         server.terminate()
         server.wait(20)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tools.benchmarks.standin_project import environment, run
 
 PATIENCE_S = 300.0
 PYTHONS = os.environ.get("FER_CLUSTER_PYTHONS", sys.executable).split(":")
@@ -35,16 +36,11 @@ class Cluster:
 
     def __init__(self, folder: Path, caller: Path, **variables: str) -> None:
         self.folder, self.caller = folder, caller
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "FER_"))}
-        self.environment = {
-            **inherited,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_TEST": "1",
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
-            "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s",
+        self.environment = environment(
+            DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="8s",
+            DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT="1s",
             **variables,
-        }
+        )
         self.processes: list[subprocess.Popen[Any]] = []
         self.workers: dict[str, subprocess.Popen[Any]] = {}
         file = folder / "scheduler.json"
@@ -54,12 +50,11 @@ class Cluster:
         self.address = json.loads(file.read_text())["address"]
 
     def _start(self, name: str, python: str, *words: str, **variables: str) -> subprocess.Popen[Any]:
-        environment = {**self.environment, **variables}
         command = [python, "-m", "distributed.cli.dask_" + words[0], *words[1:]]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                command, cwd=self.folder, env=self.environment | variables, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -70,9 +65,9 @@ class Cluster:
         home.mkdir(exist_ok=True)
         own = {"HOME": str(home), "FER_CLUSTER_FOLDER": str(home / "runs"), "TMPDIR": str(home), **variables}
         python = PYTHONS[[*self.workers, name].index(name) % len(PYTHONS)]
-        words = ["worker", self.address, "--host", "127.0.0.1", "--no-nanny", "--nthreads", "2", "--no-dashboard"]
-        words += ["--name", name, "--resources", resources, "--local-directory", str(home / "dask")]
-        self.workers[name] = self._start(name, python, *words, **own)
+        kind = ("--no-nanny", "--nthreads", "2", "--no-dashboard", "--resources", resources)
+        where = ("--host", "127.0.0.1", "--local-directory", str(home / "dask"))
+        self.workers[name] = self._start(name, python, "worker", self.address, "--name", name, *kind, *where, **own)
         wait_until(lambda: "Registered to" in (self.folder / f"{name}.log").read_text())
 
     def call(self, *words: str, scheduler: bool = True) -> subprocess.Popen[str]:
@@ -97,7 +92,7 @@ class Cluster:
     def packages_of(self, name: str) -> set[str]:
         """Folders of the environments whose libraries the programs that it has started have loaded."""
         found = set()
-        for process in _family(self.workers[name])[1:]:
+        for process in family(self.workers[name])[1:]:
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 for loaded in process.memory_maps():
                     folder, below, _ = loaded.path.partition("/lib/python3.11/site-packages/tensorflow/")
@@ -110,22 +105,21 @@ class Cluster:
 
     def stop(self) -> None:
         for process in self.processes:
-            for child in _family(process):
-                child.send_signal(signal.SIGKILL)
+            for one in family(process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
         for process in self.processes:
             process.wait()
 
     def experiments(self) -> dict[str, str]:
         """Name -> commit, on the team's Git server."""
-        listed = subprocess.run(
-            ["git", "ls-remote", str(self.folder / "team.git"), "refs/exps/*"], capture_output=True, text=True
-        ).stdout
+        listed = run(self.folder, "git", "ls-remote", str(self.folder / "team.git"), "refs/exps/*").stdout
         return {name.rpartition("/")[2]: commit for commit, name in re.findall(r"(\S+)\s+(\S+)", listed)}
 
 
-def _family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
-    try:
+def family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """A process and all that it has started; empty where it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(process.pid)
         return [top, *top.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+    return []
