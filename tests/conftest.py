@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from src.errors import run_program
 from src.expressions import EXPRESSIONS
@@ -26,6 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
 # Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
 LONGEST = ("network", "end_to_end", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
+
+
+# The same examples in every run; `--hypothesis-profile=default` draws other ones each time.
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

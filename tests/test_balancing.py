@@ -13,25 +13,17 @@ from src.preparation.undersampling import REFERENCE_FRACTIONS, drop_fractions, u
 from tests.conftest import random_faces
 
 # FER2013 and ExpW together, in class order, before and after the DSPRO2 report's undersampling.
-TOTAL = {
-    "angry": 8624,
-    "disgust": 4542,
-    "fear": 6209,
-    "happy": 39526,
-    "sad": 16636,
-    "surprise": 11062,
-    "neutral": 41081,
-}
-KEPT = {"angry": 8624, "disgust": 4542, "fear": 6209, "happy": 11858, "sad": 12477, "surprise": 11062, "neutral": 12324}
+TOTAL = [8624, 4542, 6209, 39526, 16636, 11062, 41081]
+KEPT = [8624, 4542, 6209, 11858, 12477, 11062, 12324]
 
 
 def test_reference_counts() -> None:
-    targets = np.concatenate([np.full(count, CODE[name]) for name, count in TOTAL.items()])
+    targets = np.random.default_rng(0).permutation(np.repeat(np.arange(7), TOTAL))
     rows = undersample(targets, REFERENCE_FRACTIONS, seed=42)
-    counts = np.bincount(targets[rows], minlength=7)
-    assert dict(zip(EXPRESSIONS, counts.tolist(), strict=True)) == KEPT
-    assert len(rows) == 67_096
+    assert np.bincount(targets[rows]).tolist() == KEPT
+    assert (np.diff(rows) > 0).all()  # none twice, in the order of the faces
     assert not np.array_equal(rows, undersample(targets, REFERENCE_FRACTIONS, seed=43))
+    np.testing.assert_array_equal(rows, undersample(targets, REFERENCE_FRACTIONS, seed=42))
 
 
 def _undersample_params(policy: str, **fractions: float) -> UndersampleParams:
@@ -90,11 +82,6 @@ def test_synthetic_faces_get_the_mix_of_their_parents_votes(tmp_path: Path) -> N
     np.testing.assert_allclose(balanced.distributions[: len(faces)], faces.distributions)
     new = balanced.distributions[len(faces) :]
     assert len(new) == 8
-    # Parents have 1 or .6 of disgust and 0 or .4 of fear; what lies between sums to 1.
-    np.testing.assert_allclose(new.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(new[:, CODE["disgust"]] + new[:, CODE["fear"]], 1, atol=1e-6)
-    assert ((new[:, CODE["disgust"]] >= 0.59) & (new[:, CODE["disgust"]] <= 1)).all()
-    assert len(np.unique(new[:, CODE["disgust"]])) > 2
     # Against the slow way: the mix that gives the pixels gives the votes.
     disgust = faces.select(faces.targets == CODE["disgust"])
     flat = disgust.images.reshape(len(disgust), -1).astype(float)
@@ -117,12 +104,8 @@ def test_without_votes_synthetic_faces_have_the_label_of_their_class() -> None:
     assert balanced.labels["votes_happy"].isna()[-5:].all()
 
 
-def test_smote_target_fraction() -> None:
+def test_how_far_smote_fills_up() -> None:
     faces = random_faces(10).select(np.r_[0:10, 10:14, 20:70])
     balanced = balance(faces, _smote_params(target_fraction=0.6))
     assert np.bincount(balanced.targets).tolist() == [10, 6, 10, 10, 10, 10, 10]
-
-
-def test_smote_switched_off() -> None:
-    faces = random_faces(4)
     assert balance(faces, _smote_params(enabled=False)) is faces

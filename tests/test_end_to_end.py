@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,9 +18,10 @@ from src.recognition.classifier import VARIANTS, Classifier
 from tests.conftest import copy_of_project, run_in
 
 ONE_EPOCH = (
-    "train.teacher_epochs=0", "train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95",
+    "dataset=sample", "train.teacher_epochs=0", "train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95",
     "evaluate.bootstrap_samples=100",
 )  # fmt: skip
+SETTINGS = [word for setting in ONE_EPOCH for word in ("-S", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def experiment(clone: Path) -> str:
     """Revision of one isolated experiment on the sample."""
-    settings = [word for setting in ("dataset=sample", *ONE_EPOCH) for word in ("-S", setting)]
-    run_in(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *settings)
+    run_in(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *SETTINGS)
     refs = run_in(clone, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").stdout.split("\n")
     return next(line.split()[0] for line in refs if line.endswith("/sample"))
 
@@ -55,95 +56,61 @@ def test_the_workspace_is_untouched(clone: Path, experiment: str) -> None:
 
 
 def test_every_split_holds_its_faces(results: Path) -> None:
-    groups = []
+    groups: set[str] = set()
     for name in ("train", "validation", "test"):
         faces = FaceSet.load(results / "data/processed/split" / name)
         assert faces.image_size == 48
         assert set(faces.labels["source"]) == {"fer2013", "expw"}
-        groups.append(set(faces.labels["group"]))
-    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+        assert groups.isdisjoint(faces.labels["group"])
+        groups |= set(faces.labels["group"])
 
 
-def test_exports_answer_alike_and_carry_their_metadata(results: Path) -> None:
-    faces = FaceSet.load(results / "data/processed/split/test").images
-    answers = []
-    for name in ("model.onnx", "model.tflite"):
-        classifier = Classifier(results / "models/export" / name)
-        assert classifier.metadata.expressions == EXPRESSIONS
-        assert (classifier.metadata.image_size, classifier.metadata.margin) == (48, 0.1)
-        answers.append(classifier.predict(np.asarray(faces)))
-    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
-    np.testing.assert_allclose(answers[0].sum(1), 1, atol=1e-5)
-
-
-def test_metrics_are_those_of_the_exported_model(results: Path) -> None:
-    figures = json.loads((results / "metrics/details/evaluate.json").read_text())["test"]["all"]
+def test_figures_and_card_are_those_of_the_exported_files(results: Path) -> None:
     test = FaceSet.load(results / "data/processed/split/test")
-    predicted = Classifier(results / "models/export/model.onnx").predict(np.asarray(test.images)).argmax(1)
-    assert figures["n"] == len(test)
-    assert figures["accuracy"] == pytest.approx((predicted == test.targets).mean(), abs=1e-5)
-    assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
-
-
-@pytest.mark.parametrize("key", VARIANTS)
-def test_a_variant_has_its_accuracy_beside_it(results: Path, key: str) -> None:
-    test = FaceSet.load(results / "data/processed/split/test")
-    answers = [
-        Classifier(results / "models/export" / name).predict(np.asarray(test.images)).argmax(1)
-        for name in ("model.onnx", VARIANTS[key])
-    ]
-    figures = json.loads((results / "metrics/details/evaluate.json").read_text())[key]
-    assert figures["test"]["all"]["accuracy"] == pytest.approx((answers[1] == test.targets).mean(), abs=1e-5)
-    assert figures["test"]["all"]["same_answer"] == pytest.approx((answers[0] == answers[1]).mean(), abs=1e-5)
-    export = json.loads((results / "metrics/details/export.json").read_text())[key]
-    assert export["validation_accuracy"] == figures["validation"]["all"]["accuracy"]
+    files = {"onnx": "model.onnx", "tflite": "model.tflite", **VARIANTS}
+    exports = {key: Classifier(results / "models/export" / name) for key, name in files.items()}
+    answers = {key: classifier.predict(np.asarray(test.images)) for key, classifier in exports.items()}
+    for metadata in (classifier.metadata for classifier in exports.values()):
+        assert (metadata.expressions, metadata.image_size, metadata.margin) == (EXPRESSIONS, 48, 0.1)
+    np.testing.assert_allclose(answers["onnx"], answers["tflite"], atol=1e-4)
+    predicted = {key: answer.argmax(axis=1) for key, answer in answers.items()}
+    figures = json.loads((results / "metrics/details/evaluate.json").read_text())
+    assert figures["test"]["all"]["n"] == len(test)
+    assert figures["test"]["all"]["accuracy"] == pytest.approx((predicted["onnx"] == test.targets).mean(), abs=1e-5)
+    card = (results / "models/model_card.md").read_text()
+    exported = json.loads((results / "metrics/details/export.json").read_text())
     whole = (results / "models/export/model.onnx").stat().st_size
-    low, high = {"int8": (0.1, 0.5), "multiview": (0.95, 1.05)}[key]
-    assert whole * low < export["bytes"] < whole * high
-    assert VARIANTS[key] in (results / "models/model_card.md").read_text()
+    for key, (low, high) in {"int8": (0.1, 0.5), "multiview": (0.95, 1.05)}.items():
+        row = figures[key]["test"]["all"]
+        assert row["accuracy"] == pytest.approx((predicted[key] == test.targets).mean(), abs=1e-5)
+        assert row["same_answer"] == pytest.approx((predicted[key] == predicted["onnx"]).mean(), abs=1e-5)
+        assert exported[key]["validation_accuracy"] == figures[key]["validation"]["all"]["accuracy"]
+        assert whole * low < exported[key]["bytes"] < whole * high
+        assert VARIANTS[key] in card
 
 
-def test_history_has_one_row_per_epoch(results: Path) -> None:
-    with (results / "plots/history.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
-
-
-def test_every_declared_output_is_a_picture_or_a_text_with_content(results: Path) -> None:
-    stages = yaml.safe_load((results / "dvc.yaml").read_text())["stages"]
-    outs = [
-        entry if isinstance(entry, str) else next(iter(entry)) for stage in stages.values() for entry in stage["outs"]
-    ]
-    pictures = [path for path in outs if path.endswith(".png")]
-    assert len(pictures) >= 10
-    for path in pictures:
+def test_every_picture_shows_something_and_history_has_an_epoch(results: Path) -> None:
+    stages = yaml.safe_load((results / "dvc.yaml").read_text())["stages"].values()
+    entries = [entry for stage in stages for entry in stage["outs"]]
+    paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    for path in (path for path in paths if path.endswith(".png")):
         picture = cv2.imread(str(results / path))
         assert picture is not None, path
         assert picture.std() > 1, f"{path} is blank"
-    assert "angry" in (results / "models/model_card.md").read_text()
+    with (results / "plots/history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
 
 
 @pytest.mark.slow
 def test_a_second_repro_runs_nothing_and_a_changed_parameter_runs_its_stages_alone(
     clone: Path, experiment: str
 ) -> None:
-    settings = [word for setting in ("dataset=sample", *ONE_EPOCH) for word in ("-S", setting)]
-    run_in(clone, "dvc", "exp", "run", "--name", "workspace", *settings)
+    run_in(clone, "dvc", "exp", "run", "--name", "workspace", *SETTINGS)
     again = run_in(clone, "dvc", "repro").stdout
     assert "Running stage" not in again
     assert "up to date" in again
-    run_in(clone, "dvc", "exp", "run", "-S", "evaluate.reliability_bins=5", "--name", "bins")
+    changed = run_in(clone, "dvc", "exp", "run", "-S", "evaluate.reliability_bins=5", "--name", "bins").stdout
+    assert re.findall(r"Running stage '(\w+)'", changed) == ["evaluate"]
     diff = run_in(clone, "dvc", "metrics", "diff", "--json", experiment).stdout
     assert list(json.loads(diff)) == ["metrics/evaluate.json"]
     assert '.ece"' in diff
-    shown = run_in(clone, "dvc", "exp", "show", "--csv").stdout
-    assert "bins" in shown
-    assert "sample" in shown
-    plots = run_in(clone, "dvc", "plots", "diff", experiment, "-o", "plots_html").stdout
-    assert "index.html" in plots
-
-
-def test_full_data_missing_says_what_to_do(clone: Path) -> None:
-    result = run_in(clone, "python", "-m", "src.datasets.download", "--check", check=False)
-    assert result.returncode == 1
-    assert "dvc add data/raw/full" in result.stderr
-    assert "Traceback" not in result.stderr

@@ -180,12 +180,11 @@ def test_network_lost_in_the_middle(tmp_path: Path, server: WandbServer) -> None
     assert summary["accuracy"] == 0.5
 
 
-@pytest.mark.parametrize("folder", [".dvc/tmp/exps/standalone/tmpa1b2", ".dvc/tmp/exps/tmpa1b2"])
 def test_an_experiment_in_a_copy_of_the_project_keeps_its_run_in_the_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVC removes the copy at the end of the experiment."""
-    copy = tmp_path / folder
+    """DVC removes the copy at the end of the experiment. Where it makes it: test_network."""
+    copy = tmp_path / ".dvc/tmp/exps/tmpa1b2"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
     train()
@@ -219,21 +218,14 @@ def test_key_of_wandb_login(tmp_path: Path, server: WandbServer, monkeypatch: py
     assert bool(list((tmp_path / "wandb").glob("run-*/*.wandb"))) == found
 
 
-def test_malformed_key(
+def test_trouble_does_not_stop_a_training(
     tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """A malformed key, and what nobody has thought of."""
     monkeypatch.setenv("WANDB_API_KEY", "short")
     train()
     assert "this run is kept offline" in capfd.readouterr().err
     assert len(offline_runs(tmp_path)) == 1
-
-
-def test_what_wandb_raises_does_not_stop_a_training(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("no room for a run")
-
-    monkeypatch.setattr(wandb, "init", fail)
+    monkeypatch.setattr(wandb, "init", "not to be called")
     train()
-    assert "wandb is off for this run: no room for a run" in capfd.readouterr().err
+    assert "wandb is off for this run: 'str' object is not callable" in capfd.readouterr().err
