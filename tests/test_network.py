@@ -209,7 +209,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_initial_weights(build_network(compact), compact, str(tmp_path / "cnn.npz"))
     with pytest.raises(UserError, match="not a file"):
         load_initial_weights(build_network(cnn), cnn, str(tmp_path / "absent.npz"))
-    with pytest.raises(UserError, match="DVC empties before this stage runs. Copy the file"):
+    with pytest.raises(UserError, match=r"DVC empties before this stage runs. Copy the file"):
         load_initial_weights(build_network(cnn), cnn, "models/train/network.npz")
 
 
@@ -316,7 +316,8 @@ def test_an_experiment_in_a_copy_keeps_its_state_in_the_project() -> None:
 
 @pytest.mark.parametrize("bytes_left", [0, 100, -30])
 def test_a_damaged_state_counts_as_none(tmp_path: Path, bytes_left: int) -> None:
-    state = TrainState(**dict.fromkeys(ARRAYS, [np.arange(1000.0)]))  # type: ignore[arg-type]
+    numbers = [np.arange(1000.0)]
+    state = TrainState(variables=numbers, optimizer=numbers, kept=numbers, soft_targets=numbers)
     for array in ARRAYS:
         save_state(tmp_path / "a", state)
         assert load_state(tmp_path / "a") is not None
