@@ -26,7 +26,7 @@ import tempfile
 import threading
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -69,16 +69,6 @@ class Item:
 
 
 @dataclass
-class Upload:
-    """A resumable upload under way."""
-
-    title: str
-    parent: str
-    mime_type: str
-    received: bytearray = field(default_factory=bytearray)
-
-
-@dataclass
 class Fault:
     """What goes wrong with the next `times` requests that match."""
 
@@ -91,12 +81,13 @@ class Fault:
     cut_after: int | None = None  # bytes of the body after which the connection breaks
 
 
+@dataclass
 class DriveError(Exception):
     """An answer of Google's that says no."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.reason, self.message = status, reason, message
+    status: int
+    reason: str
+    message: str
 
 
 class DriveEmulator:
@@ -108,7 +99,7 @@ class DriveEmulator:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.items: dict[str, Item] = {}
-        self.uploads: dict[str, Upload] = {}
+        self.uploads: dict[str, tuple[Any, bytearray]] = {}  # under way: what it is to become, what has arrived
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, int]] = []  # method, path, status
         self.refused_hosts: list[str] = []
@@ -171,17 +162,9 @@ class DriveEmulator:
         key = self._service_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return json.dumps(
-            {
-                "type": "service_account",
-                "project_id": "team",
-                "private_key_id": "key-1",
-                "private_key": key.decode(),
-                "client_email": SERVICE_EMAIL,
-                "client_id": "42",
-                "token_uri": "https://oauth2.googleapis.com/token",
-            }
-        )
+        facts = {"type": "service_account", "project_id": "team", "private_key_id": "key-1", "client_id": "42"}
+        address = "https://oauth2.googleapis.com/token"
+        return json.dumps({**facts, "private_key": key.decode(), "client_email": SERVICE_EMAIL, "token_uri": address})
 
     def fail(
         self, method: str, path: str, status: int, reason: str = "", message: str = "made to fail", times: int = 1
@@ -270,15 +253,9 @@ class DriveEmulator:
         """Gives the Shared Drive that it will lie in."""
         parent = self.item(parent_id, who)
         if self.read_only:
-            raise DriveError(
-                403, "insufficientFilePermissions", "The user does not have sufficient permissions for this file."
-            )
+            raise DriveError(403, "insufficientFilePermissions", "The user does not have sufficient permissions.")
         if who == SERVICE and parent.drive_id is None and mime_type != FOLDER:
-            raise DriveError(
-                403,
-                "storageQuotaExceeded",
-                "Service Accounts do not have storage quota. Leverage shared drives, or use OAuth delegation instead.",
-            )
+            raise DriveError(403, "storageQuotaExceeded", "Service Accounts do not have storage quota.")
         return parent.drive_id
 
     def search(self, parameters: dict[str, str], who: str) -> dict[str, Any]:
@@ -303,19 +280,22 @@ class DriveEmulator:
             ]
         return {"kind": "drive#fileList", "items": [describe(item) for item in found]}
 
+    def _token(self, who: str) -> dict[str, Any]:
+        return {"access_token": self.new_access_token(who), "expires_in": 3599, "token_type": "Bearer"}
+
     def grant(self, form: dict[str, str]) -> dict[str, Any]:
         """The token endpoint."""
         if self.token_error:
             raise DriveError(*self.token_error)
         kind = form.get("grant_type")
         if kind == "urn:ietf:params:oauth:grant-type:jwt-bearer":
-            return {"access_token": self.new_access_token(SERVICE), "expires_in": 3600, "token_type": "Bearer"}
+            return self._token(SERVICE)
         if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
             raise DriveError(401, "invalid_client", "The OAuth client was not found.")
         if kind == "refresh_token":
             if form["refresh_token"] not in self.refresh_tokens:
                 raise DriveError(400, "invalid_grant", "Token has been expired or revoked.")
-            return {"access_token": self.new_access_token(USER), "expires_in": 3599, "token_type": "Bearer"}
+            return self._token(USER)
         if kind == "authorization_code" and form["code"] in self.codes:
             with self.lock:
                 challenge = self.codes.pop(form["code"])
@@ -323,12 +303,7 @@ class DriveEmulator:
             verifier = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
             if challenge != base64.urlsafe_b64encode(verifier).decode().rstrip("="):
                 raise DriveError(400, "invalid_grant", "Invalid code verifier.")
-            return {
-                "access_token": self.new_access_token(USER),
-                "refresh_token": "refresh-2",
-                "expires_in": 3599,
-                "token_type": "Bearer",
-            }
+            return {**self._token(USER), "refresh_token": "refresh-2"}
         raise DriveError(400, "invalid_grant", "Malformed auth code.")
 
 
@@ -348,6 +323,12 @@ def describe(item: Item) -> dict[str, Any]:
         answer["fileSize"] = str(len(item.content))
         answer["md5Checksum"] = item.md5
     return answer
+
+
+def _new_item(body: bytes) -> tuple[str, str, str]:
+    """Title, parent and type in a request for a new file or folder."""
+    new = json.loads(body)
+    return new["title"], (new.get("parents") or [{"id": "root"}])[0]["id"], new.get("mimeType", "text/plain")
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -441,10 +422,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if method == "GET":
                 self._send(200, drive.search(parameters, who))
             else:
-                new = json.loads(body)
-                parent = (new.get("parents") or [{"id": "root"}])[0]["id"]
-                item = drive.add_child(new["title"], parent, new.get("mimeType", "application/octet-stream"), who)
-                self._send(200, describe(item))
+                self._send(200, describe(drive.add_child(*_new_item(body), who)))
         elif match := re.fullmatch(r"/drive/v2/files/([^/]+)(/trash)?", url.path):
             self._file(method, match, parameters, who, fault)
         else:
@@ -472,52 +450,35 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _upload(self, method: str, parameters: dict[str, str], body: bytes, who: str) -> None:
         drive = self.server.drive
         if method == "POST":
-            new = json.loads(body)
-            parent = (new.get("parents") or [{"id": "root"}])[0]["id"]
-            mime_type = new.get("mimeType", "application/octet-stream")
-            drive.check_new_child(parent, mime_type, who)
+            new = _new_item(body)
+            drive.check_new_child(*new[1:], who)
             upload_id = secrets.token_urlsafe(16)
             with drive.lock:
-                drive.uploads[upload_id] = Upload(new["title"], parent, mime_type)
+                drive.uploads[upload_id] = new, bytearray()
             query = f"uploadType=resumable&upload_id={upload_id}"
             self._send(200, None, {"Location": f"https://{HOSTS[0]}/upload/drive/v2/files?{query}"})
             return
-        upload = drive.uploads.get(parameters.get("upload_id", ""))
-        if upload is None:
-            raise DriveError(404, "notFound", "no such upload")
-        upload.received += body
+        new, received = drive.uploads[parameters["upload_id"]]
+        received += body
         total = (self.headers.get("Content-Range") or "").rpartition("/")[2]
-        if len(upload.received) < int(total or 0):
-            self._send(308, None, {"Range": f"bytes=0-{len(upload.received) - 1}"} if upload.received else {})
+        if len(received) < int(total or 0):
+            self._send(308, None, {"Range": f"bytes=0-{len(received) - 1}"} if received else {})
             return
         with drive.lock:
             drive.uploads.pop(parameters["upload_id"])
-        self._send(
-            200, describe(drive.add_child(upload.title, upload.parent, upload.mime_type, who, bytes(upload.received)))
-        )
+        self._send(200, describe(drive.add_child(*new, who, bytes(received))))
 
     def _send_content(self, item: Item, fault: Fault | None) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
-        start, end, total = 0, len(item.content), len(item.content)
-        if wanted:
+        cut_after, total = fault and fault.cut_after, len(item.content)
+        if wanted is None:
+            self._send(200, item.content, cut_after=cut_after)
+        elif int(wanted[1]) >= total:
+            self._send(416, None, {"Content-Range": f"bytes */{total}"})
+        else:
             start, end = int(wanted[1]), min(int(wanted[2]) + 1, total)
-            if start >= total:
-                self._send(416, None, {"Content-Range": f"bytes */{total}"})
-                return
-        body = item.content[start:end]
-        self._log(206 if wanted else 200)
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(body)))
-        if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{total}")
-        self.end_headers()
-        if fault and fault.cut_after is not None:
-            self.wfile.write(body[: fault.cut_after])
-            self.wfile.flush()
-            self._break()
-            return
-        self.wfile.write(body)
+            head = {"Content-Range": f"bytes {start}-{end - 1}/{total}"}
+            self._send(206, item.content[start:end], head, cut_after)
 
     def _consent(self, parameters: dict[str, str]) -> None:
         """The page on which a person clicks "Allow"; here a visit is the click."""
@@ -533,16 +494,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 drive.codes[answer["code"]] = parameters["code_challenge"]
         self._send(302, None, {"Location": f"{parameters['redirect_uri']}?{urllib.parse.urlencode(answer)}"})
 
-    def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+    def _send(
+        self, status: int, answer: Any, headers: dict[str, str] | None = None, cut_after: int | None = None
+    ) -> None:
+        """answer: bytes, what becomes JSON, or None. The connection breaks after `cut_after` bytes of it."""
         self._log(status)
-        body = b"" if answer is None else json.dumps(answer).encode()
+        body = answer if isinstance(answer, bytes) else b"" if answer is None else json.dumps(answer).encode()
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json; charset=UTF-8", **(headers or {})}.items():
+        for name, value in (headers or {}).items():
             self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[:cut_after])
+        if cut_after is not None:
+            self.wfile.flush()
+            self._break()
 
     def _break(self) -> None:
         """End the connection as a lost network does: no farewell of TLS or of HTTP."""

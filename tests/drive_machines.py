@@ -71,18 +71,10 @@ class Machine:
             raise AssertionError(f"{command}: exit code {result.returncode}\n{stdout[-3000:]}\n{stderr[-3000:]}")
         return result
 
-    def run_remote(self, folder: Path, *arguments: str, variables: Variables = NONE, expect: int = 0) -> Result:
+    def run_remote(self, folder: Path, *arguments: str) -> Result:
         """`python -m src.remote` of this project, in another one."""
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         command = (sys.executable, "-m", "src.remote", *arguments)
-        return self.run(folder, *command, variables={**variables, "PYTHONPATH": path}, expect=expect)
-
-    def browser(self) -> dict[str, str]:
-        """Variables with which a browser opens every address and clicks "Allow"."""
-        program = self.home / "browser"
-        program.write_text(f"#!{sys.executable}\n{BROWSER}", encoding="utf-8")
-        program.chmod(0o755)
-        return {"BROWSER": f"{program} %s &", "GDRIVE_NON_INTERACTIVE": ""}
+        return self.run(folder, *command, variables={"PYTHONPATH": str(ROOT)})
 
     def save_token(self, text: str) -> Path:
         """Put a token where DVC keeps the one of somebody who has signed in."""
@@ -105,12 +97,6 @@ class Machine:
 
 
 IDENTITY = {"NAME": "t", "EMAIL": "t@example.org"}
-BROWSER = """
-import os, ssl, sys, urllib.request
-context = ssl.create_default_context(cafile=os.environ["HTTPLIB2_CA_CERTS"])
-handlers = [urllib.request.HTTPSHandler(context=context)]
-urllib.request.build_opener(*handlers).open(sys.argv[1], timeout=20).read()
-"""
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:

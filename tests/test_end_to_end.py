@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,7 +20,6 @@ ONE_EPOCH = (
     "dataset=sample", "train.teacher_epochs=0", "train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95",
     "evaluate.bootstrap_samples=100",
 )  # fmt: skip
-SETTINGS = [word for setting in ONE_EPOCH for word in ("-S", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def experiment(clone: Path) -> str:
     """Revision of one isolated experiment on the sample."""
-    run_in(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *SETTINGS)
+    settings = [word for setting in ONE_EPOCH for word in ("-S", setting)]
+    run_in(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *settings)
     refs = run_in(clone, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").stdout.split("\n")
     return next(line.split()[0] for line in refs if line.endswith("/sample"))
 
@@ -99,18 +98,3 @@ def test_every_picture_shows_something_and_history_has_an_epoch(results: Path) -
         assert picture.std() > 1, f"{path} is blank"
     with (results / "plots/history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
-
-
-@pytest.mark.slow
-def test_a_second_repro_runs_nothing_and_a_changed_parameter_runs_its_stages_alone(
-    clone: Path, experiment: str
-) -> None:
-    run_in(clone, "dvc", "exp", "run", "--name", "workspace", *SETTINGS)
-    again = run_in(clone, "dvc", "repro").stdout
-    assert "Running stage" not in again
-    assert "up to date" in again
-    changed = run_in(clone, "dvc", "exp", "run", "-S", "evaluate.reliability_bins=5", "--name", "bins").stdout
-    assert re.findall(r"Running stage '(\w+)'", changed) == ["evaluate"]
-    diff = run_in(clone, "dvc", "metrics", "diff", "--json", experiment).stdout
-    assert list(json.loads(diff)) == ["metrics/evaluate.json"]
-    assert '.ece"' in diff

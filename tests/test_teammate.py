@@ -7,6 +7,7 @@ one trains without any raw data.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,8 +90,7 @@ def test_clone_and_pull(team: Team, teammate: Path) -> None:
 
 def test_change_a_parameter_and_compare(team: Team, teammate: Path) -> None:
     output = team.run(teammate, "dvc exp run --name warmer -S train.dropout=0.4 -S train.learning_rate=0.01")
-    assert f"{STAGE} 'train'" in output
-    assert f"{STAGE} 'split'" not in output
+    assert re.findall(rf"{STAGE} '(\w+)'", output) == ["train", "export", "evaluate"]
     assert "warmer" in team.run(teammate, "dvc exp show --csv")
     changed = json.loads(team.run(teammate, "dvc metrics diff --json"))
     assert "metrics/evaluate.json" in changed
@@ -120,10 +120,7 @@ def test_train_without_raw_data(team: Team) -> None:
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("label_smoothing: 0.0", "label_smoothing: 0.05"))
     output = team.run(folder, "dvc repro --pull --allow-missing")
-    for stage in ("train", "export", "evaluate"):
-        assert f"{STAGE} '{stage}'" in output
-    for stage in ("ingest_fer2013", "ingest_expw", "crop", "split", "undersample", "smote"):
-        assert f"{STAGE} '{stage}'" not in output
+    assert re.findall(rf"{STAGE} '(\w+)'", output) == ["train", "export", "evaluate"]
     assert not (folder / "data/raw/sample").exists()
     assert not os.path.lexists(folder / "data/interim/fer2013"), "data that training does not need was fetched"
     team.run(folder, "git add -A")
