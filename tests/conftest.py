@@ -73,10 +73,12 @@ def random_network(folder: Path) -> None:
     save_trained(folder, TrainedNetwork(build_network(spec), spec))
 
 
-def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run_in(folder: Path, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command there, without tracking; with `check` it must succeed."""
-    environment = {**os.environ, "WANDB_MODE": "disabled"}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "WANDB_MODE": "disabled", **variables}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if check and result.returncode:
         raise AssertionError(f"{command} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
     return result
@@ -119,11 +121,9 @@ def run_here(stage: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([stage], code, output.getvalue(), errors.getvalue())
 
 
-def run_alone(stage: str) -> subprocess.CompletedProcess[str]:
-    """Run a stage in a process of its own, as DVC does, in the current folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"stages.{stage}"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def run_alone(stage: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a stage in a process of its own, as DVC does."""
+    return run_in(folder, sys.executable, "-m", f"stages.{stage}", check=False, PYTHONPATH=str(ROOT))
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def run_stage(
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params_content), encoding="utf-8")
         with monkeypatch.context() as context:
             context.chdir(tmp_path)
-            return run_alone(stage) if alone else run_here(stage)
+            return run_alone(stage, tmp_path) if alone else run_here(stage)
 
     return run
 

@@ -136,10 +136,8 @@ class DriveEmulator:
         """Variables that lead a client here."""
         proxy = f"http://127.0.0.1:{self._server.server_address[1]}"
         return {
-            "HTTPS_PROXY": proxy,
-            "https_proxy": proxy,
-            "NO_PROXY": "localhost,127.0.0.1",
-            "no_proxy": "localhost,127.0.0.1",
+            **dict.fromkeys(("HTTPS_PROXY", "https_proxy"), proxy),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1"),
             "HTTPLIB2_CA_CERTS": str(Path(self._files.name) / "ca.pem"),
         }
 
@@ -387,17 +385,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except TimeoutError:
             self._break()
         except DriveError as error:
-            if self.path.startswith("/token") or self.host == "oauth2.googleapis.com":
-                answer: Any = {"error": error.reason, "error_description": error.message}
+            if self.host == "oauth2.googleapis.com":
+                self._send(error.status, {"error": error.reason, "error_description": error.message})
             else:
-                answer = {
-                    "error": {
-                        "code": error.status,
-                        "message": error.message,
-                        "errors": [{"domain": "global", "reason": error.reason, "message": error.message}],
-                    }
-                }
-            self._send(error.status, answer)
+                details = [{"domain": "global", "reason": error.reason, "message": error.message}]
+                answer = {"code": error.status, "message": error.message, "errors": details}
+                self._send(error.status, {"error": answer})
 
     def _route(self, body: bytes, fault: Fault | None) -> None:
         drive = self.server.drive

@@ -59,13 +59,12 @@ class Machine:
         self, folder: Path, *command: str, variables: Variables = NONE, expect: int | None = 0, timeout: float = 120
     ) -> Result:
         """Run in `folder`; `expect` is the exit code, None for any; `timeout` in seconds."""
-        process = self.start(folder, *command, variables=variables)
-        try:
-            stdout, stderr = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            stdout, stderr = process.communicate()
-            raise AssertionError(f"{command} did not end in {timeout} s\n{stdout[-3000:]}\n{stderr[-3000:]}") from None
+        with self.start(folder, *command, variables=variables) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         result = Result(command, process.returncode, stdout, stderr)
         if expect is not None and result.returncode != expect:
             raise AssertionError(f"{command}: exit code {result.returncode}\n{stdout[-3000:]}\n{stderr[-3000:]}")

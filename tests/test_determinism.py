@@ -3,15 +3,13 @@
 Training: test_network. Photos packed in other orders and other numbers of workers: test_cropping.
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_in
 from tests.raw_data import contents, encode, expw_files, fer2013_pictures, texture, write_files
 
 pytestmark = pytest.mark.slow
@@ -27,12 +25,9 @@ def run_stages(folder: Path, threads: int) -> dict[str, bytes]:
     params["smote"] |= {"enabled": True, "neighbors": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(limits, str(threads))}
     for stage in STAGES:
-        result = subprocess.run(
-            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stderr
+        command = (sys.executable, "-m", f"stages.{stage}")
+        run_in(folder, *command, PYTHONPATH=str(ROOT), **dict.fromkeys(limits, str(threads)))
     return {name: content for name, content in contents(folder).items() if not name.startswith("data/raw")}
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def stripes() -> np.ndarray:
     return np.stack([np.sin(x * np.cos(a) + y * np.sin(a)) for a in angles]).astype(np.float32)
 
 
-def save_model(path: Path, *, image_size: int = SIZE, metadata: bool = True, gain: float = 1) -> None:
+def save_model(path: Path, *, image_size: int = SIZE, gain: float = 1) -> None:
     """A linear classifier that compares a face with `stripes`; uint8 (N, S, S, 1) -> float32 (N, 7)."""
     weights = np.zeros((image_size, image_size, 7), np.float32)
     weights[:SIZE, :SIZE] = gain * stripes().transpose(1, 2, 0) / 2000
@@ -55,9 +54,8 @@ def save_model(path: Path, *, image_size: int = SIZE, metadata: bool = True, gai
         [numpy_helper.from_array(weights.reshape(-1, 7), "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    if metadata:
-        facts = ExportMetadata(EXPRESSIONS, image_size, 0.1, 0.4, "compact")
-        helper.set_model_props(model, {METADATA_KEY: facts.to_json()})
+    facts = ExportMetadata(EXPRESSIONS, image_size, 0.1, 0.4, "compact")
+    helper.set_model_props(model, {METADATA_KEY: facts.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
 
@@ -114,16 +112,11 @@ def make_workspace(folder: Path) -> Path:
     return folder
 
 
-def run_stage(folder: Path) -> subprocess.CompletedProcess[str]:
-    with contextlib.chdir(folder):
-        return run_alone("evaluate")
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which the stage has run once. Tests only read it."""
     folder = make_workspace(tmp_path_factory.mktemp("evaluate"))
-    result = run_stage(folder)
+    result = run_alone("evaluate", folder)
     assert result.returncode == 0, result.stderr
     (folder / "stdout").write_text(result.stdout)
     assert [name for name in OUTPUTS if not (folder / name).is_file()] == []
@@ -273,7 +266,7 @@ def test_summary_is_printed(finished: Path) -> None:
 def test_twice_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
     folder = make_workspace(tmp_path)
     (folder / "matplotlibrc").write_text("savefig.dpi: 40\naxes.grid: True\n")  # a user's own style must not matter
-    assert run_stage(folder).returncode == 0
+    assert run_alone("evaluate", folder).returncode == 0
     assert [name for name in OUTPUTS if (folder / name).read_bytes() != (finished / name).read_bytes()] == []
 
 
@@ -297,8 +290,8 @@ def remove(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).rename(folder / "removed")
 
 
-def overwrite(name: str, content: bytes) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).write_bytes(content)
+def shorten_history(folder: Path) -> None:
+    (folder / "plots/history.csv").write_text("epoch,loss\n1,2\n")
 
 
 def save_empty_set(folder: Path) -> None:
@@ -313,20 +306,16 @@ MODEL = "models/export/model.onnx"
     ("spoil", "words"),
     [
         pytest.param(remove(MODEL), ["No model at", "dvc repro"], id="model missing"),
-        pytest.param(overwrite(MODEL, b"not a model"), ["cannot be read", "dvc repro export"], id="model damaged"),
-        pytest.param(lambda folder: save_model(folder / MODEL, metadata=False), ["foreign model"], id="foreign model"),
         pytest.param(
             lambda folder: save_model(folder / MODEL, image_size=32),
             ["24 pixels", "trained on 32", "dvc repro"],
             id="model of another face size",
         ),
         pytest.param(remove("data/processed/split/test"), ["images.npy is missing", "dvc pull"], id="test set missing"),
-        pytest.param(overwrite("data/processed/split/test/images.npy", b""), ["damaged"], id="test set damaged"),
         pytest.param(save_empty_set, ["no faces"], id="test set empty"),
         pytest.param(remove("plots/history.csv"), ["history.csv is missing", "train"], id="history missing"),
-        pytest.param(overwrite("plots/history.csv", b""), ["damaged"], id="history empty"),
         pytest.param(remove("data/interim/expw.csv"), ["expw.csv is missing", "ingest_expw"], id="boxes missing"),
-        pytest.param(overwrite("plots/history.csv", b"epoch,loss\n1,2\n"), ["not in index"], id="history short"),
+        pytest.param(shorten_history, ["damaged", "not in index"], id="history short"),
         pytest.param(remove("plots/class_distribution"), ["holds no tables"], id="class distribution missing"),
     ],
 )
@@ -352,7 +341,7 @@ def test_full_disk(tmp_path: Path, mount: Mount, folder: str) -> None:
     with contextlib.suppress(OSError), (tmp_path / folder / "others").open("wb", buffering=0) as file:
         while file.write(bytes(4096)):  # nothing is left
             pass
-    result = run_stage(tmp_path)
+    result = run_alone("evaluate", tmp_path)
     assert (result.returncode, result.stderr.count("error: ")) == (1, 1)
     assert "The disk is full" in result.stderr
     assert "Traceback" not in result.stderr

@@ -92,15 +92,14 @@ def test_coverage_and_accuracy_when_certain() -> None:
 
 
 @pytest.mark.parametrize("targets", [[5], [5, 5, 5], [0, 5]], ids=["one face", "one class", "two classes"])
-def test_no_figure_is_null_on_tiny_sets(targets: list[int]) -> None:
-    probabilities = np.full((len(targets), 7), 1 / 7)  # nothing is certain, class 0 is always predicted
-    figures = figures_of(probabilities, np.array(targets))
-    assert "accuracy_when_certain" not in figures
-    assert all(isinstance(number, int | float) and np.isfinite(number) for number in numbers(figures))
-
-
-def test_loss_of_a_certain_mistake_is_finite() -> None:
-    assert figures_of(np.eye(7)[[1]], np.array([0]))["loss"] == pytest.approx(16.11810, abs=1e-5)  # -ln 1e-7
+def test_every_figure_is_finite(targets: list[int]) -> None:
+    """On tiny sets, where nothing is certain, and where all that is certain is wrong."""
+    doubtful = figures_of(np.full((len(targets), 7), 1 / 7), np.array(targets))
+    assert "accuracy_when_certain" not in doubtful
+    wrong = figures_of(np.eye(7)[[1] * len(targets)], np.array(targets))
+    assert wrong["loss"] == pytest.approx(16.11810, abs=1e-5)  # -ln 1e-7
+    for number in [*numbers(doubtful), *numbers(wrong)]:
+        assert isinstance(number, int | float) and np.isfinite(number)
 
 
 @pytest.mark.parametrize(

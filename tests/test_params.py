@@ -24,12 +24,12 @@ def _set(content: dict, key: str, value: object) -> None:
     content[last] = value
 
 
-def _keys(content: dict, path: str = "") -> list[str]:
+def known_keys(content: dict, path: str = "") -> list[str]:
     """Dotted, of all that is no section."""
     return [
         key
         for name, value in content.items()
-        for key in (_keys(value, f"{path}{name}.") if isinstance(value, dict) else [f"{path}{name}"])
+        for key in (known_keys(value, f"{path}{name}.") if isinstance(value, dict) else [f"{path}{name}"])
     ]
 
 
@@ -71,7 +71,7 @@ LIKELY = st.sampled_from(
 
 
 @settings(max_examples=400)
-@given(key=st.sampled_from(_keys(CONTENT)), value=LIKELY | JUNK)
+@given(key=st.sampled_from(known_keys(CONTENT)), value=LIKELY | JUNK)
 def test_any_value_is_an_error_that_names_the_key_or_fits_its_type(key: str, value: Any) -> None:
     content = copy.deepcopy(CONTENT)
     _set(content, key, value)
