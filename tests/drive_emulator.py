@@ -27,7 +27,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,10 +59,6 @@ class Item:
     content: bytes = b""
     trashed: bool = False
 
-    @cached_property
-    def md5(self) -> str:
-        return hashlib.md5(self.content).hexdigest()
-
     @property
     def is_folder(self) -> bool:
         return self.mime_type == FOLDER
@@ -74,10 +70,9 @@ class Fault:
 
     method: str
     path: str  # a regular expression
-    times: int
+    times: int = 1
     status: int = 0
     reason: str = ""
-    message: str = ""
     cut_after: int | None = None  # bytes of the body after which the connection breaks
 
 
@@ -164,17 +159,15 @@ class DriveEmulator:
         address = "https://oauth2.googleapis.com/token"
         return json.dumps({**facts, "private_key": key.decode(), "client_email": SERVICE_EMAIL, "token_uri": address})
 
-    def fail(
-        self, method: str, path: str, status: int, reason: str = "", message: str = "made to fail", times: int = 1
-    ) -> None:
+    def fail(self, method: str, path: str, status: int, reason: str, times: int = 1) -> None:
         """The next `times` requests of that method and path (a regular expression) get an error."""
         with self.lock:
-            self.faults.append(Fault(method, path, times, status, reason, message))
+            self.faults.append(Fault(method, path, times, status, reason))
 
-    def cut(self, method: str, path: str, after: int, times: int = 1) -> None:
-        """The next `times` connections break after so many bytes of the request's or the answer's body."""
+    def cut(self, method: str, path: str, after: int) -> None:
+        """The next connection breaks after so many bytes of the request's or the answer's body."""
         with self.lock:
-            self.faults.append(Fault(method, path, times, cut_after=after))
+            self.faults.append(Fault(method, path, cut_after=after))
 
     def new_access_token(self, who: str) -> str:
         token = secrets.token_hex(8)
@@ -319,7 +312,7 @@ def describe(item: Item) -> dict[str, Any]:
         answer["driveId"] = item.drive_id
     if not item.is_folder:
         answer["fileSize"] = str(len(item.content))
-        answer["md5Checksum"] = item.md5
+        answer["md5Checksum"] = hashlib.md5(item.content).hexdigest()
     return answer
 
 
@@ -380,7 +373,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.connection.settimeout(None)
             if fault and fault.status:
-                raise DriveError(fault.status, fault.reason, fault.message)
+                raise DriveError(fault.status, fault.reason, "made to fail")
             self._route(body, fault)
         except TimeoutError:
             self._break()

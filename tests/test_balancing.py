@@ -67,7 +67,7 @@ def _with_votes(faces: FaceSet) -> FaceSet:
     votes[np.arange(len(faces)), faces.targets] = own
     votes[np.arange(len(faces)), (faces.targets + 1) % 7] = 10 - own
     table = pd.DataFrame(votes, columns=[*VOTES, *OTHER_VOTES], dtype="Int64")
-    return FaceSet(faces.images, faces.labels.join(table.mask(own[:, None] == 10)))
+    return FaceSet(faces.images, faces.labels.join(table.mask(np.tile((own == 10)[:, None], 10))))
 
 
 def test_synthetic_faces_get_the_mix_of_their_parents_votes(tmp_path: Path) -> None:

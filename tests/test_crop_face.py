@@ -41,10 +41,6 @@ def test_square_is_centred_on_the_box_and_holds_its_longer_side(box: Box, margin
     assert abs(top + side / 2 - (y + height / 2)) <= 0.5 + 1e-9
 
 
-def test_ten_percent_margin_on_each_end() -> None:
-    assert square_around((20, 30, 100, 100), 0.1) == (10, 20, 120)
-
-
 @settings(max_examples=40)
 @given(left=st.integers(0, 30), top=st.integers(0, 10), image_size=st.integers(16, 20), step=st.integers(1, 4))
 def test_square_inside_the_photo_equals_the_slow_way(left: int, top: int, image_size: int, step: int) -> None:

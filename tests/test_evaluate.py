@@ -106,8 +106,7 @@ def make_workspace(folder: Path) -> Path:
     (folder / "plots/history.csv").write_text(
         "epoch,phase,loss,accuracy,val_loss,val_accuracy,learning_rate,kept\n"
         "1,frozen,1.9,0.2,1.8,0.25,0.01,False\n"
-        "2,frozen,1.7,0.3,1.6,0.35,0.01,False\n"
-        "3,fine_tune,1.5,0.4,1.5,0.45,0.005,True\n"
+        "2,fine_tune,1.5,0.4,1.5,0.45,0.005,True\n"
     )
     return folder
 

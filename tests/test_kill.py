@@ -45,22 +45,6 @@ CHANGES: dict[str, dict[str, Any]] = {
 POLL = 0.002  # seconds
 
 
-def environment() -> dict[str, str]:
-    bin_folder = Path(sys.executable).parent
-    return {
-        **os.environ,
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-        "WANDB_MODE": "disabled",
-        "DVC_NO_ANALYTICS": "1",
-        "CI": "1",  # keeps DVC from looking for updates in the background
-    }
-
-
-def obey_interrupts() -> None:
-    """A process started in the background of a shell ignores SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @dataclass
 class Pipeline:
     """A copy of the project in which `dvc repro` has run once."""
@@ -70,17 +54,15 @@ class Pipeline:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`dvc repro` in a process group of its own, as a terminal would run it."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # CI keeps DVC from looking for updates in the background.
+        environment = {**os.environ, "PATH": path, "WANDB_MODE": "disabled", "DVC_NO_ANALYTICS": "1", "CI": "1"}
         return subprocess.Popen(
-            ["dvc", "repro", *arguments],
-            cwd=self.folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            preexec_fn=obey_interrupts,
-        )
+            ["dvc", "repro", *arguments], cwd=self.folder, env=environment, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # A process started in the background of a shell ignores SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
 
     def start_anew(self, stage: str) -> subprocess.Popen[str]:
         """The first run of a stage: DVC knows no result of it that it could restore."""

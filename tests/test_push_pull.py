@@ -37,14 +37,6 @@ def project(tmp_path: Path, machine: Machine, project_with_data: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def bare_project(tmp_path: Path, drive: DriveEmulator, empty_project: Path) -> tuple[Machine, Path]:
-    """A project without a remote, on a computer where nobody has signed in."""
-    folder = tmp_path / "project"
-    shutil.copytree(empty_project, folder)
-    return Machine(tmp_path / "home", drive), folder
-
-
 def clone(machine: Machine, project: Path, name: str) -> Path:
     """What a teammate gets from Git: no cache, no secrets."""
     target = project.parent / name
@@ -64,9 +56,10 @@ def check_remote_is_whole(machine: Machine, project: Path) -> None:
 
 
 @pytest.mark.parametrize("account", ["user with an expired token", "service account"])
-def test_round_trip(bare_project: tuple[Machine, Path], account: str) -> None:
-    machine, project = bare_project
-    drive = machine.drive
+def test_round_trip(tmp_path: Path, drive: DriveEmulator, empty_project: Path, account: str) -> None:
+    """From a project without a remote, on a computer where nobody has signed in."""
+    machine, project = Machine(tmp_path / "home", drive), tmp_path / "project"
+    shutil.copytree(empty_project, project)
     options, store = ["--service-account", machine.key_file()], drive.shared_folder
     if account != "service account":
         options, store = ["--client-file", machine.client_file()], drive.folder

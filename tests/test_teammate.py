@@ -98,19 +98,6 @@ def test_change_a_parameter_and_compare(team: Team, teammate: Path) -> None:
     assert "<html" in (teammate / "build/plots/index.html").read_text().lower()
 
 
-def test_make_a_branch_of_it_and_push(team: Team, teammate: Path) -> None:
-    team.run(teammate, "dvc exp branch warmer try-warmer")
-    assert "try-warmer" in team.run(teammate, "git branch")
-    team.run(teammate, "dvc push")
-    assert "in sync" in team.run(teammate, "dvc status -c")
-    team.run(teammate, "git push -q origin try-warmer")
-    team.run(team.owner, "git checkout -q try-warmer")
-    team.run(team.owner, "dvc pull")
-    assert (team.owner / MODEL).read_bytes() == (teammate / MODEL).read_bytes()
-    assert "No changes." in team.run(team.owner, "dvc data status")
-    team.run(team.owner, "git checkout -q main")
-
-
 def test_train_without_raw_data(team: Team) -> None:
     """The sample is in Git; without it the clone is like one of a project whose raw data is elsewhere."""
     folder = team.clone("light")
