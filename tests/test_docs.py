@@ -14,6 +14,7 @@ import yaml
 from src.recognition import detection
 from tests.conftest import ROOT, SAMPLE
 from tests.test_dependencies import _names
+from tests.test_dvc_graph import STAGES, declared
 from tests.test_params import known_keys
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -41,9 +42,7 @@ def _headings(page: Path) -> set[str]:
 
 def _written() -> set[str]:
     """Outputs that dvc.yaml declares, and the folders above them."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    entries = [entry for stage in stages for kind in ("outs", "metrics") for entry in stage.get(kind, [])]
-    paths = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    paths = [Path(path) for stage in STAGES for path in declared(stage, "outs", "metrics")]
     return {place.as_posix() for path in paths for place in (path, *path.parents)}
 
 

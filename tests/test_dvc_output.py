@@ -32,10 +32,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = _git(folder, "rev-parse", "HEAD")
     params, lock = ((folder / name).read_text() for name in ("params.yaml", "dvc.lock"))
     for number, name in enumerate(EXPERIMENTS, start=1):
-        other = {
-            split: {key: round(value + 0.0011 * number, 4) for key, value in row.items()}
-            for split, row in HEADLINE.items()
-        }
+        other = {split: {key: value + number / 1000 for key, value in row.items()} for split, row in HEADLINE.items()}
         (folder / "metrics/evaluate.json").write_text(json.dumps(other))
         (folder / "params.yaml").write_text(re.sub(r"(\n  learning_rate: )\S+", rf"\g<1>0.0{number}", params))
         trained = re.sub(r"(- path: models/(?:train|export)\n\s+hash: md5\n\s+md5: )\w{2}", rf"\g<1>{number}a", lock)

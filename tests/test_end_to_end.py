@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from src.recognition.classifier import VARIANTS, Classifier
 from tests.conftest import copy_of_project, run_in
+from tests.test_dvc_graph import STAGES, declared
 
 ONE_EPOCH = (
     "dataset=sample", "train.teacher_epochs=0", "train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95",
@@ -57,10 +57,7 @@ def test_figures_and_card_are_those_of_the_exported_files(results: Path) -> None
 
 
 def test_every_picture_shows_something_and_history_has_an_epoch(results: Path) -> None:
-    stages = yaml.safe_load((results / "dvc.yaml").read_text())["stages"].values()
-    entries = [entry for stage in stages for entry in stage["outs"]]
-    paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-    for path in (path for path in paths if path.endswith(".png")):
+    for path in (path for stage in STAGES for path in declared(stage, "outs") if path.endswith(".png")):
         picture = cv2.imread(str(results / path))
         assert picture is not None, path
         assert picture.std() > 1, f"{path} is blank"

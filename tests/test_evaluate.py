@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-import yaml
 from onnx import TensorProto, helper, numpy_helper
 from sklearn import metrics as sklearn_metrics
 
@@ -22,11 +21,11 @@ from src.faceset import OTHER_VOTES, VOTES, FaceSet, write_class_distribution
 from src.recognition.classifier import METADATA_KEY, Classifier, ExportMetadata
 from stages import evaluate
 from tests.conftest import ROOT, Mount, run_alone
+from tests.test_dvc_graph import declared
 
 SIZE = 24  # pixels, side of the test faces
 SHORT = {"fer+": "ferplus", "fer": "fer2013", "expw": "expw"}
-DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["evaluate"]
-OUTPUTS = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in DECLARED["outs"] + DECLARED["metrics"]]
+OUTPUTS = declared("evaluate", "outs", "metrics")
 
 
 def stripes() -> np.ndarray:
@@ -293,6 +292,10 @@ def shorten_history(folder: Path) -> None:
     (folder / "plots/history.csv").write_text("epoch,loss\n1,2\n")
 
 
+def save_other_model(folder: Path) -> None:
+    save_model(folder / MODEL, image_size=32)
+
+
 def save_empty_set(folder: Path) -> None:
     faces = striped_faces(5, 0)
     faces.select(np.array([], int)).save(folder / "data/processed/split/test")
@@ -305,11 +308,7 @@ MODEL = "models/export/model.onnx"
     ("spoil", "words"),
     [
         pytest.param(remove(MODEL), ["No model at", "dvc repro"], id="model missing"),
-        pytest.param(
-            lambda folder: save_model(folder / MODEL, image_size=32),
-            ["24 pixels", "trained on 32", "dvc repro"],
-            id="model of another face size",
-        ),
+        pytest.param(save_other_model, ["24 pixels", "trained on 32", "dvc repro"], id="model of another face size"),
         pytest.param(remove("data/processed/split/test"), ["images.npy is missing", "dvc pull"], id="test set missing"),
         pytest.param(save_empty_set, ["no faces"], id="test set empty"),
         pytest.param(remove("plots/history.csv"), ["history.csv is missing", "train"], id="history missing"),

@@ -16,8 +16,10 @@ from src.errors import UserError
 from src.evaluation.__main__ import evaluate_pictures, parse_options
 from src.evaluation.own_pictures import LabelledPicture, list_pictures, read_faces
 from src.recognition.classifier import Classifier
-from src.recognition.crop_face import crop_face
+from src.recognition.crop_face import Box, crop_face
 from tests.conftest import ROOT, random_faces
+from tests.raw_data import texture
+from tests.realtime_fixtures import KnownBoxes
 from tools.drawn_faces import draw_photo
 
 RELEASED = ROOT / "pretrained/model.onnx"
@@ -104,14 +106,15 @@ def test_pictures_are_turned_upright(tmp_path: Path) -> None:
     assert np.abs(faces.images[0].astype(int) - expected).mean() < 4
 
 
-def test_largest_detected_face_is_taken_and_none_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rng = np.random.default_rng(3)
+def test_largest_detected_face_is_taken_and_none_is_counted(tmp_path: Path) -> None:
+    photo = texture(300, 400, seed=1)
     (tmp_path / "sad").mkdir()
-    two = draw_photo(rng, [("happy", (20, 60, 90, 90)), ("sad", (180, 40, 170, 170))], 400, 300)
-    cv2.imwrite(str(tmp_path / "sad/two.png"), two)
-    cv2.imwrite(str(tmp_path / "sad/wall.png"), np.full((300, 400, 3), 128, np.uint8))
-    evaluate(tmp_path, "--detector", "haar", "--output", tmp_path / "report")
-    assert "skipped 1 of 2 pictures: no face found" in capsys.readouterr().out
+    cv2.imwrite(str(tmp_path / "sad/two.png"), photo)
+    pictures = list_pictures(tmp_path)
+    boxes: list[Box] = [(20.0, 60.0, 90.0, 90.0), (180.0, 40.0, 170.0, 170.0), (5.0, 200.0, 50.0, 50.0)]
+    faces, _ = read_faces(pictures, KnownBoxes(boxes), 48, 0.1)
+    np.testing.assert_array_equal(faces.images[0], crop_face(photo, boxes[1], 48, 0.1))
+    assert read_faces(pictures, KnownBoxes([]), 48, 0.1)[1] == {"no face found": 1}
 
 
 @pytest.mark.parametrize(
