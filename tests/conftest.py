@@ -21,6 +21,8 @@ from src.errors import run_program
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 
+Result = subprocess.CompletedProcess[str]
+RunStage = Callable[..., Result]
 Mount = Callable[[str, str], None]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +75,7 @@ def random_network(folder: Path) -> None:
     save_trained(folder, TrainedNetwork(build_network(spec), spec))
 
 
-def run_in(folder: Path, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_in(folder: Path, *command: str, check: bool = True, **variables: str) -> Result:
     """Run a command there, without tracking; with `check` it must succeed."""
     environment = {**os.environ, "WANDB_MODE": "disabled", **variables}
     result = subprocess.run(
@@ -106,7 +108,7 @@ def params_content() -> dict:
     return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
-def run_here(stage: str) -> subprocess.CompletedProcess[str]:
+def run_here(stage: str) -> Result:
     """Run a stage in this process, in the current folder; what a process of its own would have returned."""
     main = importlib.import_module(f"stages.{stage}").main
     before, output, errors, code = signal.getsignal(signal.SIGINT), io.StringIO(), io.StringIO(), 0
@@ -121,20 +123,16 @@ def run_here(stage: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([stage], code, output.getvalue(), errors.getvalue())
 
 
-def run_alone(stage: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_alone(stage: str, folder: Path) -> Result:
     """Run a stage in a process of its own, as DVC does."""
     return run_in(folder, sys.executable, "-m", f"stages.{stage}", check=False, PYTHONPATH=str(ROOT))
 
 
 @pytest.fixture
-def run_stage(
-    tmp_path: Path, params_content: dict, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_stage(tmp_path: Path, params_content: dict, monkeypatch: pytest.MonkeyPatch) -> RunStage:
     """Run a stage in an empty folder: run_stage("split", split={"seed": 1}). alone: in a process of its own."""
 
-    def run(
-        stage: str, dataset: str = "sample", alone: bool = False, **sections: dict
-    ) -> subprocess.CompletedProcess[str]:
+    def run(stage: str, dataset: str = "sample", alone: bool = False, **sections: dict) -> Result:
         params_content["dataset"] = dataset
         for section, values in sections.items():
             params_content[section].update(values)

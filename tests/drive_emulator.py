@@ -94,7 +94,9 @@ class DriveEmulator:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.items: dict[str, Item] = {}
-        self.uploads: dict[str, tuple[Any, bytearray]] = {}  # under way: what it is to become, what has arrived
+        self.uploads: dict[
+            str, tuple[tuple[str, str, str], bytearray]
+        ] = {}  # under way: what it is to become, what has arrived
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, int]] = []  # method, path, status
         self.refused_hosts: list[str] = []
@@ -444,7 +446,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             query = f"uploadType=resumable&upload_id={upload_id}"
             self._send(200, None, {"Location": f"https://{HOSTS[0]}/upload/drive/v2/files?{query}"})
             return
-        new, received = drive.uploads[parameters["upload_id"]]
+        (title, parent, mime_type), received = drive.uploads[parameters["upload_id"]]
         received += body
         total = (self.headers.get("Content-Range") or "").rpartition("/")[2]
         if len(received) < int(total or 0):
@@ -452,11 +454,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         with drive.lock:
             drive.uploads.pop(parameters["upload_id"])
-        self._send(200, describe(drive.add_child(*new, who, bytes(received))))
+        self._send(200, describe(drive.add_child(title, parent, mime_type, who, bytes(received))))
 
     def _send_content(self, item: Item, fault: Fault | None) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
-        cut_after, total = fault and fault.cut_after, len(item.content)
+        cut_after, total = fault.cut_after if fault else None, len(item.content)
         if wanted is None:
             self._send(200, item.content, cut_after=cut_after)
         elif int(wanted[1]) >= total:

@@ -5,7 +5,6 @@ of damage: test_fer2013, test_expw, test_cropping; wrong parameters: test_params
 test_faceset, test_network; at evaluate: test_evaluate.
 """
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ import pytest
 
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
-from tests.conftest import Mount, random_faces, random_network
+from tests.conftest import Mount, Result, RunStage, random_faces, random_network
 from tests.raw_data import contents, write_files
-
-RunStage = Callable[..., subprocess.CompletedProcess[str]]
 
 # A run far too short to learn anything; batch_size is given so that an epoch has several steps.
 SHORT: dict[str, Any] = {"backbone": "cnn", "teacher_epochs": 0, "average_epochs": 0, "epochs": 1, "batch_size": 16}
@@ -52,7 +49,7 @@ def prepare(folder: Path, stage: str, faces: FaceSet | None = None) -> None:
     write_files(folder, {OUTPUTS[stage]: b"earlier"})
 
 
-def check_refusal(folder: Path, run: Callable[[], subprocess.CompletedProcess[str]], words: list[str]) -> None:
+def check_refusal(folder: Path, run: Callable[[], Result], words: list[str]) -> None:
     """`run` fails with one message that holds `words`, and changes no file."""
     before = contents(folder)
     result = run()

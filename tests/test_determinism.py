@@ -24,10 +24,11 @@ def run_stages(folder: Path, threads: int) -> dict[str, bytes]:
     params["undersample"]["policy"] = "reference"
     params["smote"] |= {"enabled": True, "neighbors": 1}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     for stage in STAGES:
-        command = (sys.executable, "-m", f"stages.{stage}")
-        run_in(folder, *command, PYTHONPATH=str(ROOT), **dict.fromkeys(limits, str(threads)))
+        run_in(
+            folder, sys.executable, "-m", f"stages.{stage}", PYTHONPATH=str(ROOT),
+            OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads),
+        )  # fmt: skip
     return {name: content for name, content in contents(folder).items() if not name.startswith("data/raw")}
 
 
