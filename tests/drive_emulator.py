@@ -94,9 +94,8 @@ class DriveEmulator:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.items: dict[str, Item] = {}
-        self.uploads: dict[
-            str, tuple[tuple[str, str, str], bytearray]
-        ] = {}  # under way: what it is to become, what has arrived
+        # Under way: title, parent and type, and what has arrived.
+        self.uploads: dict[str, tuple[tuple[str, str, str], bytearray]] = {}
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, int]] = []  # method, path, status
         self.refused_hosts: list[str] = []

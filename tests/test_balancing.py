@@ -75,16 +75,17 @@ def test_synthetic_faces_get_the_mix_of_their_parents_votes(tmp_path: Path) -> N
     disgust = plain.targets == CODE["disgust"]
     plain.images[disgust] = 20 * (10 - 2 * (np.flatnonzero(disgust) % 4))[:, None, None]  # a grey that tells the votes
     faces = _with_votes(FaceSet(plain.images, plain.labels.copy()))
-    balanced = balance(faces, _smote_params())
-    np.testing.assert_array_equal(balanced.images, balance(plain, _smote_params()).images)  # votes move no pixel
+    params = _smote_params(neighbors=8)
+    balanced = balance(faces, params)
+    np.testing.assert_array_equal(balanced.images, balance(plain, params).images)  # votes move no pixel
     balanced.save(tmp_path / "set")
     balanced = FaceSet.load(tmp_path / "set")
     np.testing.assert_allclose(balanced.distributions[: len(faces)], faces.distributions)
     new, share = balanced.distributions[len(faces) :], balanced.images[len(faces) :, 0, 0] / 200
     assert len(new) == 8
     assert len(np.unique(share)) > 3
-    np.testing.assert_allclose(new[:, CODE["disgust"]], share, atol=0.11)  # a single vote of ten is dropped
-    np.testing.assert_allclose(new[:, CODE["fear"]], 1 - share, atol=0.11)
+    np.testing.assert_allclose(new[:, CODE["disgust"]], share, atol=0.16)  # votes are whole, a single one is dropped
+    np.testing.assert_allclose(new[:, CODE["fear"]], 1 - share, atol=0.16)
 
 
 def test_without_votes_synthetic_faces_have_the_label_of_their_class() -> None:

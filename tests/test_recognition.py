@@ -74,17 +74,8 @@ def test_it_works_without_anything_of_the_training_side(model: Path, tmp_path: P
     """Every module is loaded and a face found, and nothing of the pipeline or its libraries has been imported."""
     photo = draw_photo(np.random.default_rng(3), [("happy", (60, 60, 120, 120))], 260, 260)
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
-    libraries = ("tensorflow", "keras", "jax", "pandas", "scipy", "sklearn", "matplotlib", "dvc", "yaml")
-    ours = (
-        "stages",
-        "tools",
-        "src.network",
-        "src.datasets",
-        "src.preparation",
-        "src.evaluation",
-        "src.faceset",
-        "src.params",
-    )
+    libraries = ("tensorflow", "keras", "jax", "pandas", "scipy", "sklearn", "matplotlib", "dvc", "yaml", "tools")
+    ours = ("stages", "src.network", "src.datasets", "src.preparation", "src.evaluation", "src.faceset", "src.params")
     program = _WITHOUT.format(others=libraries + ours, model=str(model), photo=str(tmp_path / "photo.png"))
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout == "[1]\n[]\n", result.stderr
