@@ -134,7 +134,8 @@ def test_unreadable_file(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     with pytest.raises(UserError, match="Run from the repository root"):
         load_params(path)
-    for text, message in {"train: [": "not valid YAML", "": "must be a mapping"}.items():
+    texts = {"train: [": "not valid YAML", "seed: 2026-99-99": "not valid YAML", "": "must be a mapping"}
+    for text, message in texts.items():
         path.write_text(text)
         with pytest.raises(UserError, match=message):
             load_params(path)
