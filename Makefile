@@ -60,10 +60,10 @@ bench: setup ## measure the data stages against the obvious ways: make bench ARG
 bench-realtime: setup ## measure the real-time program beside `fer`: make bench-realtime ARGS="--video clip.mp4"
 	@python -m tools.benchmarks.bench_realtime $(ARGS)
 
-bench-web: setup ## live visitors and uploads at once, and a soak: make bench-web ARGS="--soak 1800"
+bench-web: setup ## live visitors of the page: make bench-web ARGS="--visitors 4 --seconds 60"
 	@python -m tools.benchmarks.bench_web $(ARGS)
 
-report: setup ## one page of results, changes, data, pipeline, plots: build/report.html; make report ARGS="--against HEAD~1"
+report: setup ## one page of results, changes, data, plots: build/report.html; make report ARGS="--against HEAD~1"
 	@python -m src.report $(ARGS)
 
 sample: setup ## draw the bundled sample again

@@ -29,33 +29,21 @@ def run_program(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        name = error.filename or "writing an output"
-        if error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None and _cannot_be_read(name):
-            sys.exit(f"error: {name}: Permission denied. Make it readable for this user and run again.")
+        permission = "Permission denied. Make it readable, or its folder writable, for this user and run again."
         remedies = {
             errno.ENOSPC: "The disk is full. Free some space and run again (`dvc gc -a -T --all-experiments` drops "
             "cache files that no branch, tag or experiment uses).",
             errno.EDQUOT: "The disk quota is used up. Free some space and run again.",
-            errno.EACCES: "Permission denied. Make the folder writable for this user and run again.",
-            errno.EPERM: "Permission denied. Make the folder writable for this user and run again.",
+            errno.EACCES: permission,
+            errno.EPERM: permission,
             errno.EROFS: "The file system is read-only. Use a writable folder and run again.",
         }
         remedy = remedies.get(error.errno or 0)
         if remedy is None:
             raise
-        sys.exit(f"error: {name}: {remedy} Nothing half-written was left.")
+        sys.exit(f"error: {error.filename or 'writing an output'}: {remedy} Nothing half-written was left.")
     except MemoryError:
         sys.exit("error: out of memory. Close other programs or use a machine with more memory, then run again.")
     except KeyboardInterrupt:
         print("interrupted; nothing half-written was left", file=sys.stderr)
         sys.exit(130)
-
-
-def _cannot_be_read(path: str) -> bool:
-    """Whether a file or folder is there, or may be, and this user may not read it."""
-    try:
-        os.stat(path)  # noqa: PTH116 - raises PermissionError below a folder that may not be entered
-        (os.scandir(path) if os.path.isdir(path) else open(path, "rb")).close()  # noqa: PTH112, PTH123, SIM115
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return False

@@ -170,7 +170,7 @@ class Params(_Section):
     evaluate: EvaluateParams
 
 
-def _explain(content: Any, error: ValidationError) -> str:
+def _explain(error: ValidationError) -> str:
     """The first problem, an unknown key before all others: the key that was meant is then missing as well."""
     problems = error.errors(include_url=False)
     unknown = ("extra_forbidden", "invalid_key")
@@ -181,7 +181,6 @@ def _explain(content: Any, error: ValidationError) -> str:
     section: Any = Params
     for name in first["loc"]:  # below a leaf follow the alternatives of its type
         path.append(str(name))
-        content = content.get(name) if isinstance(content, dict) else None
         if name not in section.model_fields or not hasattr(section.model_fields[name].annotation, "model_fields"):
             break
         section = section.model_fields[name].annotation
@@ -195,12 +194,12 @@ def _explain(content: Any, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing; add it (`git diff params.yaml` shows what changed)."
     if first["type"] == "model_type":
-        return f"{key or 'the file'} must be a mapping of keys to values, found {content!r}."
+        return f"{key or 'the file'} must be a mapping of keys to values, found {first['input']!r}."
     same = [problem["msg"] for problem in problems if problem["loc"][: len(path)] == first["loc"][: len(path)]]
     expected = " or ".join(text.removeprefix("Input should be ") for text in same)
     expected = expected.replace("a valid boolean", "true or false").replace("a valid integer", "a whole number")
-    close = difflib.get_close_matches(str(content), re.findall("'(.*?)'", expected), n=1)
-    return f"{key} is {content!r}; it should be {expected}." + (f" Did you mean {close[0]}?" if close else "")
+    close = difflib.get_close_matches(str(first["input"]), re.findall("'(.*?)'", expected), n=1)
+    return f"{key} is {first['input']!r}; it should be {expected}." + (f" Did you mean {close[0]}?" if close else "")
 
 
 def parse_params(content: Any) -> Params:
@@ -208,21 +207,17 @@ def parse_params(content: Any) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"params.yaml: {_explain(content, error)}") from None
+        raise UserError(f"params.yaml: {_explain(error)}") from None
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check params.yaml. Raises UserError when it is missing, not YAML, or wrong in any key."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.safe_load(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing. Run from the repository root; `git checkout {path}` restores it."
         ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    try:
-        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be, such as 2026-99-99
         raise UserError(
             f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct the line it names."

@@ -5,7 +5,6 @@ of a process that still runs is left alone, so that two writers of one output do
 """
 
 import contextlib
-import errno
 import json
 import os
 import platform
@@ -20,11 +19,6 @@ from typing import Any
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a process is looked for on its own machine only
 _DEAD_AFTER = 3600  # seconds without a change, where it cannot be asked whether a process runs
-
-
-def _partial_path(target: Path) -> Path:
-    """A name that no other writer has. It ends as the target's, since some writers look at the suffix."""
-    return target.with_name(f".partial-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{target.name}")
 
 
 def _remove(path: Path) -> None:
@@ -68,21 +62,28 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A temporary path beside the target, which is gone afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    # No other writer has this name. It ends as the target's, since some writers look at the suffix.
+    partial = target.with_name(f".partial-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{target.name}")
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+
+
+@contextlib.contextmanager
 def replace_file(target: str | Path) -> Iterator[Path]:
     """Give a temporary path to write; on success it becomes `target`, on failure it disappears.
 
     A link in its place is replaced, not followed: it may lead into DVC's cache.
     """
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _partial_path(target)
-    try:
+    with _partial(Path(target)) as partial:
         yield partial
         _sync(partial)
         partial.replace(target)
-    finally:
-        _remove(partial)
 
 
 @contextlib.contextmanager
@@ -92,34 +93,18 @@ def replace_directory(target: str | Path) -> Iterator[Path]:
     Where `target` is a link, the folder that it leads to is replaced.
     """
     target = Path(os.path.realpath(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _partial_path(target)
-    partial.mkdir()
-    try:
+    with _partial(target) as partial:
+        partial.mkdir()
         yield partial
         for entry in partial.rglob("*"):
             if entry.is_file():
                 _sync(entry)
-        _take_the_place(partial, target)
-    finally:
-        _remove(partial)
-
-
-def _take_the_place(partial: Path, target: Path) -> None:
-    outdated = outdated_path(target)
-    for attempt in range(100):  # another writer of the same folder may be doing the same
+        outdated = outdated_path(target)
         _remove(outdated)
-        try:
-            if target.exists():
-                target.replace(outdated)
-            partial.replace(target)
-            break
-        except OSError as error:
-            if attempt == 99 or error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                raise
-            time.sleep(0.01)
-    _remove(outdated)
+        if target.exists():
+            target.replace(outdated)
+        partial.replace(target)
+        _remove(outdated)
 
 
 def write_json(target: str | Path, content: Any) -> None:

@@ -15,17 +15,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from src.errors import run_program
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 
+Result = subprocess.CompletedProcess[str]
+RunStage = Callable[..., Result]
 Mount = Callable[[str, str], None]
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
 # Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
 LONGEST = ("network", "end_to_end", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
+
+
+# The same examples in every run; `--hypothesis-profile=default` draws other ones each time.
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,10 +75,12 @@ def random_network(folder: Path) -> None:
     save_trained(folder, TrainedNetwork(build_network(spec), spec))
 
 
-def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run_in(folder: Path, *command: str, check: bool = True, **variables: str) -> Result:
     """Run a command there, without tracking; with `check` it must succeed."""
-    environment = {**os.environ, "WANDB_MODE": "disabled"}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "WANDB_MODE": "disabled", **variables}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if check and result.returncode:
         raise AssertionError(f"{command} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
     return result
@@ -98,7 +108,7 @@ def params_content() -> dict:
     return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
-def run_here(stage: str) -> subprocess.CompletedProcess[str]:
+def run_here(stage: str) -> Result:
     """Run a stage in this process, in the current folder; what a process of its own would have returned."""
     main = importlib.import_module(f"stages.{stage}").main
     before, output, errors, code = signal.getsignal(signal.SIGINT), io.StringIO(), io.StringIO(), 0
@@ -113,29 +123,23 @@ def run_here(stage: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([stage], code, output.getvalue(), errors.getvalue())
 
 
-def run_alone(stage: str) -> subprocess.CompletedProcess[str]:
-    """Run a stage in a process of its own, as DVC does, in the current folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"stages.{stage}"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def run_alone(stage: str, folder: Path) -> Result:
+    """Run a stage in a process of its own, as DVC does."""
+    return run_in(folder, sys.executable, "-m", f"stages.{stage}", check=False, PYTHONPATH=str(ROOT))
 
 
 @pytest.fixture
-def run_stage(
-    tmp_path: Path, params_content: dict, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_stage(tmp_path: Path, params_content: dict, monkeypatch: pytest.MonkeyPatch) -> RunStage:
     """Run a stage in an empty folder: run_stage("split", split={"seed": 1}). alone: in a process of its own."""
 
-    def run(
-        stage: str, dataset: str = "sample", alone: bool = False, **sections: dict
-    ) -> subprocess.CompletedProcess[str]:
+    def run(stage: str, dataset: str = "sample", alone: bool = False, **sections: dict) -> Result:
         params_content["dataset"] = dataset
         for section, values in sections.items():
             params_content[section].update(values)
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params_content), encoding="utf-8")
         with monkeypatch.context() as context:
             context.chdir(tmp_path)
-            return run_alone(stage) if alone else run_here(stage)
+            return run_alone(stage, tmp_path) if alone else run_here(stage)
 
     return run
 

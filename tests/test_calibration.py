@@ -35,25 +35,17 @@ def test_threshold_from_which_on_answers_are_right_so_often() -> None:
     assert smallest_threshold(risk_coverage(confidence, ~came_true), 0.9) == {}
 
 
-def test_expected_calibration_error_by_hand() -> None:
-    confidence = np.array([0.55, 0.65, 0.75, 0.95, 0.85])
-    came_true = np.array([True, False, True, True, True])
-    # bins of a quarter: 3/5 * |2/3 - 0.65| + 2/5 * |1 - 0.9|
-    assert expected_calibration_error(confidence, came_true, bins=4) == pytest.approx(0.6 * (2 / 3 - 0.65) + 0.4 * 0.1)
-
-
 @pytest.mark.parametrize(
     ("confidence", "came_true", "expected"),
-    [([1.0], [True], 0.0), ([1.0], [False], 1.0), ([0.5, 0.5], [True, False], 0.0), ([0.0], [False], 0.0)],
-    ids=["sure and right", "sure and wrong", "half sure, half right", "probability zero"],
+    [
+        # bins of a quarter: 3/5 * |2/3 - 0.65| + 2/5 * |1 - 0.9|
+        ([0.55, 0.65, 0.75, 0.95, 0.85], [1, 0, 1, 1, 1], 0.6 * (2 / 3 - 0.65) + 0.4 * 0.1),
+        ([1.0], [0], 1.0),
+        ([0.5, 0.5], [1, 0], 0.0),
+        ([0.0], [0], 0.0),
+    ],
+    ids=["by hand", "sure and wrong", "half sure, half right", "probability zero"],
 )
-def test_extremes(confidence: list[float], came_true: list[bool], expected: float) -> None:
-    assert expected_calibration_error(np.array(confidence), np.array(came_true), bins=15) == expected
-
-
-def test_probabilities_that_come_true_as_often_as_they_say_are_calibrated() -> None:
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.2, 1, 200_000)
-    came_true = rng.uniform(size=len(confidence)) < confidence
-    assert expected_calibration_error(confidence, came_true, bins=15) < 0.01
-    assert expected_calibration_error(confidence**0.5, came_true, bins=15) > 0.05
+def test_expected_calibration_error(confidence: list[float], came_true: list[int], expected: float) -> None:
+    error = expected_calibration_error(np.array(confidence), np.array(came_true, bool), bins=4)
+    assert error == pytest.approx(expected)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -109,22 +110,9 @@ def test_done_is_what_git_says(here: Path) -> None:
 
 def test_two_experiments_of_one_name_are_not_taken_for_one(here: Path) -> None:
     place = plan.find_place(local=False)
+    alone = ("dvc", "exp", "run", "-q", "--temp", "--pull", "-n", "torn", "-S", "train.epochs=1", "-S")
     for seed in (1, 2):
-        run(
-            here,
-            "dvc",
-            "exp",
-            "run",
-            "-q",
-            "--temp",
-            "--pull",
-            "-n",
-            "torn",
-            "-S",
-            f"train.seed={seed}",
-            "-S",
-            "train.epochs=1",
-        )
+        run(here, *alone, f"train.seed={seed}")
         if seed == 1:
             run(here, "dvc", "exp", "push", "-q", "origin", "torn")
             run(here, "dvc", "exp", "remove", "-q", "torn")
@@ -180,15 +168,42 @@ SAMPLE_SETTINGS = (
 
 
 @pytest.mark.slow
-def test_a_real_training_has_the_bytes_of_one_that_is_run_alone(tmp_path: Path) -> None:
-    """The whole pipeline on the bundled sample, on one core."""
+def test_real_trainings_have_the_bytes_of_those_run_alone(tmp_path: Path) -> None:
+    """The whole pipeline on the bundled sample, on one core, on two workers with clones and caches of their own.
+
+    With FER_CLUSTER_PYTHONS (tools/benchmarks/cluster_machines.py) each has an environment of its own, too.
+    """
     pytest.importorskip("distributed")
-    project = copy_of_project(tmp_path)
+    from tools.benchmarks.cluster_machines import PYTHONS, Cluster
+
+    project = tmp_path / "caller"
+    project.mkdir()
+    copy_of_project(project)
+    run(tmp_path, "git", "init", "-q", "--bare", "team.git")
+    run(project, "git", "remote", "add", "origin", str(tmp_path / "team.git"))
+    run(project, "dvc", "remote", "add", "-q", "-d", "storage", str(tmp_path / "store"))
+    run(project, "git", "commit", "-qam", "remote")
+    run(project, "git", "push", "-q", "origin", "HEAD:main")
     settings = [word for setting in SAMPLE_SETTINGS for word in ("-S", setting)]
-    output = run(project, sys.executable, "-m", "src.cluster", "--threads", "1", "-n", "spread", *settings).stdout
-    assert "spread: val.f1" in output
+    cluster, used = Cluster(tmp_path, project), {"one": set[str](), "two": set[str]()}
+    try:
+        for name in used:
+            cluster.add_worker(name)
+        program = cluster.call("-n", "spread", "-S", "train.seed=1,2", *settings)
+        while program.poll() is None:
+            for name, packages in used.items():
+                packages |= cluster.packages_of(name)
+            time.sleep(1)
+        assert cluster.finish(program).count(": val.f1") == 2
+    finally:
+        cluster.stop()
+    assert list(used.values()) == [{str(Path(python).parents[1].resolve())} for python in (*PYTHONS, *PYTHONS)[:2]]
+    run(project, "dvc", "exp", "pull", "-q", "origin", "spread-1", "spread-2")
     core = str(min(os.sched_getaffinity(0)))
-    run(project, "taskset", "-c", core, "dvc", "exp", "run", "-q", "--temp", "-n", "alone", *settings, "train")
-    for name in ("spread", "alone"):
-        run(project, "dvc", "get", "-q", ".", "models/train", "--rev", name, "-o", name)
-    assert (project / "spread/network.npz").read_bytes() == (project / "alone/network.npz").read_bytes()
+    for seed in ("1", "2"):
+        alone = ("dvc", "exp", "run", "-q", "--temp", "-n", f"alone-{seed}", "-S", f"train.seed={seed}")
+        run(project, "taskset", "-c", core, *alone, *settings, "train")
+        for name in (f"spread-{seed}", f"alone-{seed}"):
+            run(project, "dvc", "get", "-q", ".", "models/train", "--rev", name, "-o", name)
+        weights = [(project / f"{name}-{seed}/network.npz").read_bytes() for name in ("spread", "alone")]
+        assert weights[0] == weights[1], f"seed {seed}"

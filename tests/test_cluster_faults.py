@@ -188,7 +188,7 @@ def test_a_remote_that_refuses(two: Cluster, which: str) -> None:
     else:
         refs.write_text("")
     output = two.run("-n", "kept", "-S", "train.epochs=3", expect=1)
-    assert "NOT DONE, refused: `dvc" in output
+    assert f"NOT DONE, refused: `{'dvc' if which == 'store' else 'git'} push`" in output
     assert two.experiments() == {}
     trained = sorted(two.folder.glob("*/runs/*/runs/kept/models/train/network.npz"))
     assert len(trained) == 1

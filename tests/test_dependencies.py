@@ -5,48 +5,25 @@
 
 import importlib
 import re
-import subprocess
-import sys
 
 import pytest
 
 from tests.conftest import ROOT
 
+# Packages whose module has another name.
 MODULES = {
     "dvc": "dvc.repo",
-    "dvc-gdrive": "dvc_gdrive",
-    "tensorflow": "tensorflow",
-    "keras": "keras",
     "opencv-python": "cv2",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "scipy": "scipy",
     "scikit-learn": "sklearn",
     "imbalanced-learn": "imblearn",
-    "wandb": "wandb",
     "pyyaml": "yaml",
-    "matplotlib": "matplotlib",
-    "pydantic": "pydantic",
-    "jinja2": "jinja2",
-    "filelock": "filelock",
-    "tabulate": "tabulate",
-    "tqdm": "tqdm",
     "pillow": "PIL",
-    "onnx": "onnx",
-    "tf2onnx": "tf2onnx",
-    "onnxruntime": "onnxruntime",
-    "av": "av",
     "ai-edge-litert": "ai_edge_litert.interpreter",
-    "kagglehub": "kagglehub",
     "pydrive2": "pydrive2.fs",
     "markdown-it-py": "markdown_it",
     "pysocks": "socks",
-    "appdirs": "appdirs",
-    "httplib2": "httplib2",
     "oauth2client": "oauth2client.client",
-    "psutil": "psutil",
     "pyopenssl": "OpenSSL.crypto",
-    "requests": "requests",
 }
 # Named in requirements.in only to keep another package's version in bounds.
 BOUNDS_ONLY = {"backports-strenum"}
@@ -57,13 +34,9 @@ def _names(file: str) -> list[str]:
     return [match[1].lower() for line in lines if (match := re.match(r"([A-Za-z0-9._-]+?)(\[|=|>|<|$|\s)", line))]
 
 
-def test_every_direct_dependency_is_covered() -> None:
-    assert set(_names("requirements.in")) - BOUNDS_ONLY == set(MODULES)
-
-
-@pytest.mark.parametrize("package", MODULES)
+@pytest.mark.parametrize("package", [name for name in _names("requirements.in") if name not in BOUNDS_ONLY])
 def test_dependency_imports(package: str) -> None:
-    importlib.import_module(MODULES[package])
+    importlib.import_module(MODULES.get(package, package.replace("-", "_")))
 
 
 def test_lock_pins_every_direct_dependency_with_hashes() -> None:
@@ -88,8 +61,3 @@ def test_haar_cascade_and_yunet_are_there() -> None:
     folder = cv2.data.haarcascades  # type: ignore[attr-defined]
     assert not cv2.CascadeClassifier(folder + "haarcascade_frontalface_default.xml").empty()
     assert hasattr(cv2, "FaceDetectorYN")
-
-
-def test_dvc_knows_google_drive() -> None:
-    result = subprocess.run([sys.executable, "-m", "dvc", "doctor"], cwd=ROOT, capture_output=True, text=True)
-    assert "gdrive" in result.stdout

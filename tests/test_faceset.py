@@ -1,26 +1,41 @@
 """FaceSet: what is written is what is read, to the byte, and a damaged set is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from src.errors import UserError
-from src.faceset import FaceSet, class_counts
+from src.expressions import EXPRESSIONS
+from src.faceset import COLUMNS, FaceSet, class_counts
 from tests.conftest import random_faces
 
+# What a CSV file can hold: no surrogates, no null; a lone carriage return ends a line.
+AWKWARD = ["nan", "NA", "", "None", "1", "001", "1e5", "true", ' "quoted", with comma', "line\nbreak"]
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.sampled_from(AWKWARD)
+ROW = st.tuples(TEXT, st.just("expw"), TEXT, st.sampled_from(EXPRESSIONS), TEXT, TEXT, st.booleans())
 
-def test_round_trip_and_identical_bytes(tmp_path: Path) -> None:
-    faces = random_faces(3)
-    faces.labels.loc[0, "image_name"] = "nan"  # text that pandas would read as missing
-    faces.save(tmp_path / "a")
-    loaded = FaceSet.load(tmp_path / "a")
+
+@settings(max_examples=60)
+@given(rows=st.lists(ROW, min_size=1, max_size=6), size=st.integers(1, 12))
+def test_face_set_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple], size: int
+) -> None:
+    images = np.random.default_rng(size).integers(0, 256, (len(rows), size, size), dtype=np.uint8)
+    faces = FaceSet(images, pd.DataFrame(rows, columns=[*COLUMNS]))
+    first, second = (tmp_path_factory.getbasetemp() / name for name in ("first", "second"))
+    faces.save(first)
+    loaded = FaceSet.load(first)
     np.testing.assert_array_equal(loaded.images, faces.images)
-    pd.testing.assert_frame_equal(loaded.labels, faces.labels)
-    loaded.save(tmp_path / "b")
+    assert loaded.labels.to_dict("list") == faces.labels.to_dict("list")
+    assert loaded.labels["synthetic"].dtype == bool
+    loaded.save(second)
     for name in ("images.npy", "labels.csv"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 def test_classes_are_mapped_by_name() -> None:
@@ -29,26 +44,25 @@ def test_classes_are_mapped_by_name() -> None:
     assert list(class_counts(faces.labels)) == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 
 
-@pytest.mark.parametrize(
-    "how", ["rows", "truncated", "header", "no labels", "empty labels", "bad class", "not an array"]
-)
-def test_damaged_set_is_refused(tmp_path: Path, how: str) -> None:
-    faces = random_faces(2)
-    faces.save(tmp_path / "set")
-    images, labels = tmp_path / "set/images.npy", tmp_path / "set/labels.csv"
-    if how == "rows":
-        labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
-    elif how == "truncated":
-        images.write_bytes(images.read_bytes()[:-100])
-    elif how == "header":
-        images.write_bytes(images.read_bytes().replace(b"'|u1'", b"',u1'"))
-    elif how == "no labels":
-        labels.unlink()
-    elif how == "empty labels":
-        labels.write_bytes(b"")
-    elif how == "bad class":
-        labels.write_text(labels.read_text().replace("happy", "hapy"))
-    else:
-        images.write_text("hello")
-    with pytest.raises(UserError, match="dvc repro"):
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "a row is missing": ("labels.csv", lambda content: content[: content.rindex(b"\n", 0, -1) + 1]),
+    "a column is missing": ("labels.csv", lambda content: content.replace(b"expression", b"emotion", 1)),
+    "no labels": ("labels.csv", lambda content: b""),
+    "unknown class": ("labels.csv", lambda content: content.replace(b"happy", b"hapy")),
+    "truncated": ("images.npy", lambda content: content[:-100]),
+    "damaged header": ("images.npy", lambda content: content.replace(b"'|u1'", b"',u1'")),
+    "no array": ("images.npy", lambda content: b"hello"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_set_is_refused(tmp_path: Path, case: str) -> None:
+    name, spoil = DAMAGE[case]
+    random_faces(2).save(tmp_path / "set")
+    path = tmp_path / "set" / name
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(UserError, match=r"set.*dvc repro"):
+        FaceSet.load(tmp_path / "set")
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{name} is missing.*dvc repro"):
         FaceSet.load(tmp_path / "set")

@@ -98,7 +98,6 @@ PICTURE_LAYOUTS = {
     "zip": {"archive.zip": zip_bytes(PICTURES)},
     "zip with top folder": {"archive.zip": zip_bytes({f"fer2013/{name}": PICTURES[name] for name in PICTURES})},
     "zip in another order": {"archive.zip": zip_bytes(dict(reversed(PICTURES.items())))},
-    "tar.gz in another order": {"archive.tar.gz": tar_bytes(dict(reversed(PICTURES.items())))},
     "other folder names": {name.replace("/happy/", "/Happiness/"): PICTURES[name] for name in PICTURES},
 }
 
@@ -113,14 +112,14 @@ def test_every_picture_layout_gives_the_same_bytes(tmp_path: Path, layout: str) 
     assert report["faces_per_usage"]["Training"]["faces"] == 7
     names = list(faces.labels["image_name"])
     assert names == sorted(names)
-    row = faces.labels.set_index("image_name").loc["fer2013/PrivateTest_203"]
+    row = faces.labels.set_index("image_name").loc["fer2013/PrivateTest_203_happy"]
     assert (row["usage"], row["expression"]) == ("PrivateTest", "happy")
 
 
 def test_pictures_are_close_to_the_csv(tmp_path: Path) -> None:
     pictures, _ = read(tmp_path / "pictures", PICTURES)
     table, _ = read(tmp_path / "table", {"fer2013.csv": PLAIN})
-    order = np.argsort([f"{row[2]}_{100 * USAGES.index(row[2]) + row[0]}" for row in fer2013_rows()])
+    order = np.argsort([f"{row[2]}_{100 * USAGES.index(row[2]) + row[0]}_" for row in fer2013_rows()])
     assert np.abs(pictures.images.astype(int) - table.images[order]).mean() < 4
 
 
@@ -133,8 +132,8 @@ def test_one_number_in_two_classes_names_two_pictures(tmp_path: Path) -> None:
 
 class TestSeveralCopies:
     def test_exact_pixels_win_over_jpeg(self, tmp_path: Path) -> None:
-        _, report = read(tmp_path, {"archive.zip": zip_bytes(PICTURES), "more/icml.csv": PLAIN})
-        assert (report["read_from"], report["not_read"]) == ("more/icml.csv", ["archive.zip"])
+        _, report = read(tmp_path, {"archive.zip": zip_bytes(PICTURES), "more/icml_face_data.csv": PLAIN})
+        assert (report["read_from"], report["not_read"]) == ("more/icml_face_data.csv", ["archive.zip"])
 
     @pytest.mark.parametrize(
         "files",
@@ -158,15 +157,16 @@ def damage_csv(row: int, old: str, new: str) -> str:
 
 
 FIRST_PIXEL = fer2013_rows()[7][1].split()[0]
+PIXELS = "pixels are not 2304 whole numbers 0..255"
 BAD_CSV = {
-    "2303 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", ","), "not 2304 pixels"),
-    "2305 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", f",{FIRST_PIXEL} 1 "), "not 2304 pixels"),
-    "pixel 256": (damage_csv(8, f",{FIRST_PIXEL} ", ",256 "), "a pixel is above 255"),
-    "pixel 99999999999": (damage_csv(8, f",{FIRST_PIXEL} ", ",99999999999 "), "a pixel is above 255"),
-    "pixel abc": (damage_csv(8, f",{FIRST_PIXEL} ", ",abc "), "a pixel is not a number"),
-    "pixel 12x": (damage_csv(8, f",{FIRST_PIXEL} ", ",12x "), "a pixel is not a number"),
-    "pixel 1.5": (damage_csv(8, f",{FIRST_PIXEL} ", ",1.5 "), "a pixel is not a number"),
-    "pixel -1": (damage_csv(8, f",{FIRST_PIXEL} ", ",-1 "), "a pixel is not a number"),
+    "2303 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", ","), PIXELS),
+    "2305 pixels": (damage_csv(8, f",{FIRST_PIXEL} ", f",{FIRST_PIXEL} 1 "), PIXELS),
+    "pixel 256": (damage_csv(8, f",{FIRST_PIXEL} ", ",256 "), PIXELS),
+    "pixel 99999999999": (damage_csv(8, f",{FIRST_PIXEL} ", ",99999999999 "), PIXELS),
+    "pixel abc": (damage_csv(8, f",{FIRST_PIXEL} ", ",abc "), PIXELS),
+    "pixel 12x": (damage_csv(8, f",{FIRST_PIXEL} ", ",12x "), PIXELS),
+    "pixel 1.5": (damage_csv(8, f",{FIRST_PIXEL} ", ",1.5 "), PIXELS),
+    "pixel -1": (damage_csv(8, f",{FIRST_PIXEL} ", ",-1 "), PIXELS),
     "label 7": (damage_csv(8, "0,", "7,"), "label is not 0..6"),
     "label empty": (damage_csv(8, "0,", ","), "label is not 0..6"),
     "usage Test": (damage_csv(8, "PublicTest", "Test"), "unknown usage"),
@@ -229,9 +229,9 @@ FATAL: dict[str, tuple[dict[str, bytes], list[str]]] = {
     ),
     "zip bomb": ({"a.zip": bomb_bytes()}, ["would unpack to 52.0 GiB", "at most"]),
     "header only": ({"fer2013.csv": b"emotion,pixels,Usage\n"}, ["holds no rows"]),
-    "binary named .csv": ({"fer2013.csv": os.urandom(5000)}, ["holds no FER2013"]),
-    "empty folder": ({}, ["it is empty", "train/<class>", "src.datasets.download fer2013"]),
-    "something else": ({"notes.txt": b"x"}, ["1 other files", "train/<class>"]),
+    "binary named .csv": ({"fer2013.csv": os.urandom(5000)}, ["fer2013.csv has the columns"]),
+    "empty folder": ({}, ["holds no FER2013", "train/<class>", "src.datasets.download fer2013"]),
+    "pictures in a tar": ({"a.tar.gz": tar_bytes(PICTURES)}, ["holds no FER2013", "plain or in a .zip"]),
 }
 
 
@@ -260,21 +260,6 @@ def test_stage_stops_with_one_message_and_earlier_outputs_stay(tmp_path: Path, r
     after = contents(tmp_path)
     del after["params.yaml"]
     assert after == before
-
-
-def test_stage_writes_its_declared_outputs(tmp_path: Path, run_stage: RunStage) -> None:
-    write_files(tmp_path / "data/raw/full/fer2013", {"fer2013.csv": PLAIN})
-    result = run_stage("ingest_fer2013", dataset="full", ingest_fer2013={"labels": "original"})
-    assert result.returncode == 0, result.stderr
-    assert set(contents(tmp_path)) == {
-        "params.yaml",
-        "data/raw/full/fer2013/fer2013.csv",
-        "data/interim/fer2013/images.npy",
-        "data/interim/fer2013/labels.csv",
-        "metrics/details/ingest_fer2013.json",
-        "plots/faces/ingest_fer2013.png",
-        "plots/class_distribution/ingest_fer2013.csv",
-    }
 
 
 def test_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
@@ -345,7 +330,7 @@ def test_pictures_whose_names_carry_the_row_get_their_votes(tmp_path: Path) -> N
     }
     faces, _ = read(tmp_path, {**pictures, "fer2013new.csv": votes_csv(CHANGES)}, labels="ferplus")
     changed = faces.labels["expression"] != faces.labels["original_expression"]
-    assert list(faces.labels["image_name"][changed]) == ["fer2013/Training_0"]
+    assert list(faces.labels["image_name"][changed]) == ["fer2013/Training_0_angry"]
 
 
 NO_VOTES: dict[str, tuple[dict[str, bytes], str]] = {
@@ -358,7 +343,7 @@ NO_VOTES: dict[str, tuple[dict[str, bytes], str]] = {
         {"fer2013.csv": fer2013_csv(fer2013_rows()[::-1]).encode(), "fer2013new.csv": votes_csv()},
         "their usages differ",
     ),
-    "pictures without rows": ({**PICTURES, "fer2013new.csv": votes_csv()}, "file names do not carry the row"),
+    "pictures without rows": ({**PICTURES, "fer2013new.csv": votes_csv()}, "do not carry the row"),
 }
 
 

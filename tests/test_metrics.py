@@ -92,25 +92,21 @@ def test_coverage_and_accuracy_when_certain() -> None:
 
 
 @pytest.mark.parametrize("targets", [[5], [5, 5, 5], [0, 5]], ids=["one face", "one class", "two classes"])
-def test_no_figure_is_null_on_tiny_sets(targets: list[int]) -> None:
-    probabilities = np.full((len(targets), 7), 1 / 7)  # nothing is certain, class 0 is always predicted
-    figures = figures_of(probabilities, np.array(targets))
-    assert "accuracy_when_certain" not in figures
-    assert all(isinstance(number, int | float) and np.isfinite(number) for number in numbers(figures))
+def test_every_figure_is_finite(targets: list[int]) -> None:
+    """On tiny sets, where nothing is certain, and where all that is certain is wrong."""
+    doubtful = figures_of(np.full((len(targets), 7), 1 / 7), np.array(targets))
+    assert "accuracy_when_certain" not in doubtful
+    wrong = figures_of(np.eye(7)[[1] * len(targets)], np.array(targets))
+    assert wrong["loss"] == pytest.approx(16.11810, abs=1e-5)  # -ln 1e-7
+    for number in [*numbers(doubtful), *numbers(wrong)]:
+        assert isinstance(number, int | float) and np.isfinite(number)
 
 
-def test_loss_of_a_certain_mistake_is_finite() -> None:
-    assert figures_of(np.eye(7)[[1]], np.array([0]))["loss"] == pytest.approx(16.11810, abs=1e-5)  # -ln 1e-7
-
-
-@pytest.mark.parametrize(
-    ("value", "total", "expected"),
-    # Newcombe, Statistics in Medicine 17, 1998; Brown, Cai and DasGupta, Statistical Science 16, 2001
-    [(0.0, 10, (0.0, 0.2775)), (1.0, 10, (0.7225, 1.0)), (0.0, 0, (0.0, 1.0))],
-    ids=["0 of 10", "10 of 10", "0 of 0"],
-)
-def test_nothing_and_everything_have_an_interval(value: float, total: int, expected: tuple[float, float]) -> None:
-    assert interval(value, np.full(9, value), total) == pytest.approx(expected, abs=5e-5)
+def test_nothing_and_everything_have_an_interval() -> None:
+    """Newcombe, Statistics in Medicine 17, 1998; Brown, Cai and DasGupta, Statistical Science 16, 2001"""
+    assert interval(0.0, np.zeros(9), 10) == pytest.approx((0, 0.2775), abs=5e-5)
+    assert interval(1.0, np.ones(9), 10) == pytest.approx((0.7225, 1), abs=5e-5)
+    assert interval(0.0, np.zeros(9), 0) == (0, 1)
 
 
 def test_copies_do_not_narrow_an_interval() -> None:

@@ -42,7 +42,7 @@ def test_committed_params_are_valid() -> None:
         ("split.seed", 2**32, "split.seed is 4294967296; it should be less than"),
         ("train.mixup", True, "train.mixup is True; it should be a valid number"),
         ("train.mixup", "1e-4x", "train.mixup is '1e-4x'; it should be a valid number"),
-        ("train.mixup", "inf", "train.mixup is 'inf'; it should be a finite number"),
+        ("train.mixup", "inf", "train.mixup is inf; it should be a finite number"),
         ("train.mixup", None, "train.mixup is None"),
         ("train.mixup", {"float": 1}, "train.mixup is {'float': 1}"),
         ("train.expw_weight", 10.1, "train.expw_weight is 10.1; it should be less than or equal to 10"),

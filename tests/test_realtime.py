@@ -8,7 +8,8 @@ import pytest
 
 from src.expressions import EXPRESSIONS
 from src.realtime.drawing import draw_text, text_width
-from src.realtime.overlay import KeyList, Notice, Overlay, RecordingBadge, View, mirror
+from src.realtime.overlay import Overlay, View, draw_keys, draw_line, draw_recording, mirror
+from src.realtime.recorder import fit_into
 from src.realtime.session import Session
 from src.realtime.summary import draw_summary, people_table
 from src.realtime.timeline import Timeline
@@ -51,8 +52,9 @@ def test_overlay_stays_in_frames_of_every_size(size: tuple[int, int]) -> None:
         overlay.status.measure({"detect": 3.0, "track": 1.0, "classify": 2.0}, float(step))
     overlay.draw(scene, faces)
     assert scene.shape == (height, width, 3) and (scene != 120).any()
-    for drawing in (KeyList(), Notice("saved a-picture-with-quite-a-long-name.png"), RecordingBadge(75.0)):
-        assert drawing.annotate(scene, []).shape == scene.shape
+    draw_keys(scene)
+    draw_line(scene, "saved a-picture-with-quite-a-long-name.png", 1, corner="middle")
+    draw_recording(scene, 75.0)
 
 
 @pytest.mark.parametrize("corner", [(-500, -500), (5000, 5000), (0, 5000), (5000, 0)], ids=str)
@@ -77,6 +79,14 @@ def test_mirror_moves_boxes_with_the_picture() -> None:
     (face,) = mirror([_face(1, (5.0, 10.0, 10.0, 10.0))], 100)
     x, y, width, height = (int(value) for value in face.box)
     assert cv2.flip(scene, 1)[y : y + height, x : x + width].min() == 255
+
+
+def test_a_frame_of_another_size_is_fitted_into_the_video() -> None:
+    frame = np.full((50, 100, 3), 200, np.uint8)
+    fitted = fit_into(frame, (60, 60))
+    assert fitted.shape == (60, 60, 3)
+    assert fitted[17:43].min() == 200 and fitted[:14].max() == fitted[-14:].max() == 0
+    assert fit_into(frame[:49, :99], (100, 50)).min() == 200, "odd sides are filled up"
 
 
 # --- the session, and what is blurred ---------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from tests.realtime_fixtures import (
     NO_REAL_DATA,
     REAL_DATA,
     KnownBoxes,
-    find_portrait,
+    find_real,
     find_yunet,
     write_collage,
     write_model,
@@ -381,6 +381,23 @@ def test_detection_takes_seconds_not_frames(rate: int, model: Path) -> None:
     assert detector.calls == 10
 
 
+def test_large_faces_are_searched_for_at_half_the_size_and_in_full_for_those_that_come(model: Path) -> None:
+    detector = KnownBoxes([(40.0, 40.0, 100.0, 100.0)])
+    detector.smallest_side = 20.0
+    recognizer, widths, seen = ExpressionRecognizer(model, detector), [], []
+    frame = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8), (0, 0), 2)
+    for number in range(60):
+        if number == 20:
+            detector.boxes.append((250.0, 20.0, 30.0, 30.0))
+        before = detector.calls
+        seen.append(len(recognizer.recognize(frame, number / 30)))
+        if detector.calls > before:
+            widths.append(detector.last_width)
+    assert widths[:6].count(160) == 5, "the first search is in full, the next ones are not"
+    assert seen[19] == 1 and seen[-1] == 2
+    assert widths[-3:] == [320, 320, 320], "a small face is there: half the size would not do"
+
+
 def test_a_hundred_faces_keep_their_ids(model: Path) -> None:
     """A crowd that moves as one; between two detections every face is carried along."""
     rng = np.random.default_rng(0)
@@ -602,7 +619,7 @@ def test_faces_of_all_sizes(side: int, model: Path) -> None:
 def test_the_real_clip(name: str, share: float, model: Path) -> None:
     detector = YuNetDetector(find_yunet()) if name == "yunet" else HaarDetector()
     recognizer = ExpressionRecognizer(model, detector)
-    capture = cv2.VideoCapture(str(find_portrait()))
+    capture = cv2.VideoCapture(str(find_real("portrait.mp4")))
     frames = found = 0
     ids = set()
     while True:

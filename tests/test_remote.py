@@ -388,7 +388,7 @@ def other_remote_of_that_name(machine: Machine, project: Path) -> list[str]:
         (web_client, ["web site", "Desktop app"]),
         (path_in_the_variable, ["GDRIVE_CREDENTIALS_DATA", "not its path"]),
         (both_variable_and_option, ["GDRIVE_CREDENTIALS_DATA is set", "Unset it"]),
-        (other_remote_of_that_name, ["s3://bucket/path", "--name"]),
+        (other_remote_of_that_name, ["s3://bucket/path", "dvc remote rename"]),
     ],
     ids=lambda value: value.__name__.strip("<>") if callable(value) else "",
 )

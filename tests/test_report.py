@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, escaped, honest about what is missing; the comment and the script of CI."""
+"""The report: complete, self-contained, escaped, honest about what is missing; the script of CI."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ import yaml
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
 from src.report.contents import Contents, read_contents
-from src.report.rendering import decimal, markdown, plain, render_comment, render_page, signed
+from src.report.rendering import decimal, markdown, render_page, signed
 from tests.conftest import ROOT
 
 WITHOUT_END_TAG = {"meta", "img", "br", "hr"}
@@ -196,13 +196,12 @@ def test_report_loads_no_deep_learning_framework() -> None:
 
 def test_faces_after_each_stage_add_up(real: Contents) -> None:
     """Each face that was cropped is in a split or in the list of what was left out."""
-    totals = {step.stage + step.part: step.total for step in real.steps}
+    totals = {name: sum(faces.values()) for name, faces in real.steps.items()}
     removed = sum(faces for stage, _, faces in real.losses if stage == "split")
-    assert totals["crop"] == totals["splittrain"] + totals["splitvalidation"] + totals["splittest"] + removed
+    assert totals["crop"] == sum(totals[f"split: {part}"] for part in ("train", "validation", "test")) + removed
     page = Page(render_page(real))
-    for step in real.steps:
-        name = f"{step.stage}: {step.part}" if step.part else step.stage
-        assert page.row(name) == [name, f"{step.total:,}", *(f"{step.faces[key]:,}" for key in EXPRESSIONS)]
+    for name, faces in real.steps.items():
+        assert page.row(name) == [name, f"{totals[name]:,}", *(f"{faces[key]:,}" for key in EXPRESSIONS)]
 
 
 @pytest.mark.usefixtures("no_dvc")
@@ -282,7 +281,6 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(repository: Path) -> No
     text = Page(render_page(contents)).text
     assert "Missing: metrics/evaluate.json, metrics/details/evaluate.json, plots/class_distribution/ingest" in text
     assert "There is no picture in plots/." in text and "dvc pull plots/faces" in text and "Of this run" in text
-    assert "evaluate.json` is missing" in render_comment(contents)
     shutil.rmtree(repository / "models")
     assert "Of the released model, from pretrained/model_card.md" in Page(render_page(read_contents(repository))).text
     shutil.rmtree(repository / "pretrained")
@@ -294,20 +292,17 @@ def test_without_git_and_before_the_first_commit(repository: Path) -> None:
     for _ in range(2):
         page = Page(render_page(read_contents(repository)))
         assert "no Git commit" in page.text and "there is nothing to compare with" in page.text
-        assert "there is nothing to compare with" in render_comment(read_contents(repository))
         with pytest.raises(UserError, match="--against HEAD: no such commit here"):
             read_contents(repository, against="HEAD")
         _git(repository, "init", "-q")
 
 
 BROKEN: dict[str, tuple[str, str | None, str]] = {
-    "no-dvc-yaml": ("dvc.yaml", None, "dvc.yaml is missing. Run from the repository root"),
-    "dvc-yaml-list": ("dvc.yaml", "- a\n", "dvc.yaml is not as it should be"),
-    "params-text": ("params.yaml", "text", "params.yaml is not as it should be ('str' object"),
-    "params-broken": ("params.yaml", "a: [", "params.yaml is not as it should be (while parsing"),
-    "params-binary": ("params.yaml", "\udcff", "params.yaml is not as it should be ('utf-8' codec"),
+    "no-params": ("params.yaml", None, "params.yaml is missing. Run from the repository root"),
+    "params-broken": ("params.yaml", "a: [", "params.yaml is not valid YAML"),
     "metrics-cut": (DETAILS, '{"test": {', f"{DETAILS} is not as stage evaluate writes it"),
     "metrics-list": (DETAILS, "[]", f"{DETAILS} is not as stage evaluate writes it"),
+    "metrics-binary": (DETAILS, "\udcff", f"{DETAILS} is not as stage evaluate writes it ('utf-8' codec"),
     "metrics-other": (DETAILS, '{"test": {"all": {"accuracy": "x"}}}', "is not as stage evaluate writes it"),
     "split-other": ("metrics/details/split.json", '{"faces": 3}', "split.json is not as stage split writes it"),
     "crop-other": ("metrics/details/crop.json", '{"skipped": []}', "crop.json is not as stage crop writes it"),
@@ -334,24 +329,11 @@ def test_failure_is_one_line_and_keeps_the_old_page(repository: Path) -> None:
     for arguments, message in (
         ([], DETAILS), (["--against=--output=x"], "--against --output=x: no such commit here."),
         (["--output", "params.yaml"], "--output params.yaml: name a file that ends in .html"),
-        (["--faces", "--comment"], "--comment and --faces exclude each other"),
     ):  # fmt: skip
         result = _run(repository, *arguments, code=1)
         assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
     assert [path.name for path in (repository / "build").iterdir()] == ["report.html"]
     assert (repository / "build/report.html").read_text(encoding="utf-8") == "old"
-
-
-def test_pipeline_lists_every_stage_and_flow(real: Contents) -> None:
-    content = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert [stage.name for stage in real.stages] == list(content)
-    split = next(stage for stage in real.stages if stage.name == "split")
-    assert split.inputs == {"data/interim/faces": "crop"}
-    assert split.outputs["data/processed/split/test"] == ["evaluate"]
-    assert split.outputs["data/processed/split/validation"] == ["train", "export", "evaluate"]
-    text = Page(render_page(real)).text
-    assert "data/raw/full/fer2013" in text and "data/processed/split/validation for train, export, evaluate" in text
-    assert all(f"{stage.name}: {stage.purpose}" in text and stage.purpose for stage in real.stages)
 
 
 @pytest.mark.parametrize(
@@ -362,47 +344,15 @@ def test_decimals(value: float, text: str, difference: str) -> None:
     assert (decimal(value), signed(value)) == (text, difference)
 
 
-def test_comment_lists_what_differs(repository: Path, real: Contents) -> None:
-    comment = render_comment(real)
-    assert all(f"No {what} differs" in comment for what in ("parameter", "metric"))
-    _set_param(repository, "train", "epochs", 7)
-    _json(repository / DETAILS, lambda content: content["test"]["expw"].update(accuracy=0.5))
-    _picture(repository / "plots/confusion.png", 5)
-    contents = read_contents(repository)
-    comment = render_comment(contents, "https://example.org/raw/")
-    assert re.search(r"\| params.yaml +\| train.epochs +\| \d+ +\| 7 +\|", comment)
-    assert re.search(r"\| ExpW \| \d+ \| \.500 \(.*\) \*\*[+−]\.\d{3}\*\*", comment)
-    assert contents.revision
-    address = f"https://example.org/raw/{contents.revision.hash}"
-    assert f"| ![before]({address}/plots/confusion.png) | ![plots/confusion.png]({address}/" in comment
-    assert "example.org/raw" not in render_comment(contents)
-
-
-@pytest.mark.parametrize("name", [
-    "[win](https://evil.example)", "@maintainer", "![x](y)", "<b>", "`a`", "WWW.x.org", "a#1", "&#64;you", "x\\",
-])  # fmt: skip
-def test_what_a_pull_request_writes_stays_text(name: str, repository: Path, no_dvc: None) -> None:
-    _json(repository / DETAILS, lambda content: content["test"].update({name: content["test"]["all"]}))
-    row = render_comment(read_contents(repository)).partition("\n\n**Parameters**")[0]
-    assert not set("[]<>@!#&\\:") & set(row.partition("data set")[2]) and "www." not in row.lower()
-    assert plain("| params.yaml | train.weights | 1.5e-3 | a,b |") == "| params.yaml | train.weights | 1.5e-3 | a,b |"
-
-
-@pytest.mark.usefixtures("no_dvc")
-def test_comment_fits_into_githubs_limit(repository: Path) -> None:
-    _json(repository / DETAILS, lambda content: content["test"].update(
-        {f"{'long' * 60}{index}": content["test"]["all"] for index in range(900)}
-    ))  # fmt: skip
-    comment = render_comment(read_contents(repository))
-    assert len(comment) < 65_536 and comment.endswith("\n\nCut here: it was too long.\n")
-
-
 @pytest.mark.slow
 def test_script_of_ci_on_a_merge(repository: Path, tmp_path: Path) -> None:
     """As on GitHub: a shallow clone of the merge of a pull request into its base."""
     _git(repository, "checkout", "-q", "-b", "change")
+    evil = "[w](https://www.evil.example) @maintainer ![x](y) <b> `a` a#1 &#64;you x\\"
+    _set_param(repository, "train", "weights", evil)
     _json(repository / "metrics/evaluate.json", lambda content: content["val"].update(f1=0.9))
-    _picture(repository / "plots/confusion.png", 7)
+    for seed, name in enumerate(("confusion", "new")):
+        _picture(repository / f"plots/{name}.png", seed)
     _commit(repository, "better")
     _git(repository, "checkout", "-q", "main")
     _git(repository, "merge", "-q", "--no-ff", "-m", "Merge", "change")
@@ -419,7 +369,14 @@ def test_script_of_ci_on_a_merge(repository: Path, tmp_path: Path) -> None:
     subprocess.run(script, cwd=clone, env=environment, check=True, capture_output=True)
     comment = (clone / "build/ci/comment.md").read_text(encoding="utf-8")
     assert re.search(r"\| val.f1 +\| 0\.\d+ +\| 0.9 +\|", comment)
-    assert f"https://example.org/raw/{base}/plots/confusion.png" in comment
+    written = comment.partition("**plots**")[0]
+    assert "maintainer" in written and "evil.example" in written and "www" not in written
+    assert not set("[]<>@!&`:\\") & set(written) and written.count("#") == 3
+    now = f"https://example.org/raw/{_git(clone, 'rev-parse', 'HEAD')}/plots"
+    changed = (
+        f"![before](https://example.org/raw/{base}/plots/confusion.png) | ![plots/confusion.png]({now}/confusion.png)"
+    )
+    assert changed in comment and f"| absent | ![plots/new.png]({now}/new.png) |" in comment
     assert "https://example.org/a/b/actions/runs/7#artifacts" in comment
     assert (tmp_path / "summary").read_text(encoding="utf-8") == comment
     assert Page((clone / "build/ci/report.html").read_text(encoding="utf-8")).loads() == []

@@ -19,64 +19,10 @@ from src.errors import UserError, run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "build/wheel"
+PROJECT = ROOT / "tools/wheel_project"  # what says how it is built, and its README
 _SOURCES = ("errors.py", "expressions.py", "storage.py", "recognition", "realtime")  # of src/
 _MODEL = ("model.onnx", "model_card.md")  # of pretrained/
 _NAMES = ((r"python -m src\.realtime", "facial-expressions"), (r"\bsrc\.(?=[a-z])", "facial_expressions."))
-_PROJECT = """\
-[build-system]
-requires = ["setuptools>=77"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "facial-expressions"
-version = "0.1.0"
-description = "Finds faces in pictures, videos and cameras, follows them and names their expressions"
-readme = "README.md"
-requires-python = ">=3.11"
-dependencies = [
-    "opencv-python>=4.11,<5",  # 5.0 dropped the Haar cascades
-    "onnxruntime>=1.20",
-    "numpy>=2",
-    "av>=15",
-    "tqdm>=4.60",
-]
-
-[project.optional-dependencies]
-tflite = ["ai-edge-litert>=2"]
-
-[project.scripts]
-facial-expressions = "facial_expressions.realtime.__main__:program"
-
-[tool.setuptools]
-packages = ["facial_expressions", "facial_expressions.recognition", "facial_expressions.realtime"]
-
-[tool.setuptools.package-data]
-facial_expressions = ["py.typed", "pretrained/*"]
-"""
-_README = """\
-# facial-expressions
-
-Finds faces, follows them and names their expressions: angry, disgust, fear, happy, sad, surprise, neutral, or
-"uncertain". Nothing is saved unless asked for, and no picture leaves the machine. The face detector (YuNet, 230 kB) is
-fetched once from the OpenCV Zoo; without a network OpenCV's own cascade is used.
-
-    facial-expressions                                                       # camera 0, in a window
-    facial-expressions --source clip.mp4 --headless --output seen.mp4 --csv seen.csv
-
-```python
-import cv2
-from facial_expressions.recognition import ExpressionRecognizer
-
-recognizer = ExpressionRecognizer()  # pass recognize(frame, time_s) for a video: ids stay, values are smoothed
-for face in recognizer.recognize(cv2.imread("group.jpg")):
-    print(face.id, face.expression, f"{face.confidence:.0%}", face.box)
-```
-
-Python 3.11 to 3.14 on Linux, Windows and macOS. ONNX Runtime has no wheel for 3.14 on Intel Macs, and macOS 14 is the
-oldest for 3.14 on others; OpenCV has none for Windows on ARM.
-
-How good the model is and where it fails: `facial_expressions/pretrained/model_card.md`.
-"""
 
 
 def lay_out(folder: Path) -> None:
@@ -98,10 +44,8 @@ def lay_out(folder: Path) -> None:
         if not (ROOT / "pretrained" / name).is_file():
             raise UserError(f"No {name} in pretrained/. Release a model first: make release.")
         shutil.copyfile(ROOT / "pretrained" / name, package / "pretrained" / name)
-    (folder / "pyproject.toml").write_text(_PROJECT, encoding="utf-8")
-    (folder / "README.md").write_text(_README, encoding="utf-8")
-    if (ROOT / "LICENSE").is_file():
-        shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
+    for file in (PROJECT / "pyproject.toml", PROJECT / "README.md", ROOT / "LICENSE"):
+        shutil.copyfile(file, folder / file.name)
 
 
 def build(output: Path = OUTPUT) -> Path:

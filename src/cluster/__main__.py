@@ -7,20 +7,21 @@ Every combination of the settings is one experiment, as in `dvc exp run --queue`
 """
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tabulate import tabulate
 from tqdm import tqdm
 
 from src.cluster import runner
-from src.cluster.plan import Place, Run, fetch_experiments, find_place, finished_runs, plan_runs, specification
+from src.cluster.plan import Place, Run, fetch_experiments, find_place, finished_runs, plan_runs
 from src.errors import UserError, run_program
 from src.report.experiments import file_at
 
@@ -49,12 +50,9 @@ def connected(scheduler: str | None, threads: int, gpus: int) -> Iterator[Client
     if gpus:
         at_once = min(at_once, len(runner.gpu_names()) // gpus)
     if not at_once:
-        raise UserError(
-            f"this machine has not {threads} cores{f' and {gpus} GPUs' if gpus else ''}: --threads, --gpus."
-        )
-    resources = {"threads": threads, "gpus": gpus}
-    how: dict[str, Any] = {"threads_per_worker": 1, "resources": resources, "dashboard_address": "127.0.0.1:8787"}
-    with LocalCluster(n_workers=at_once, **how) as cluster, Client(cluster) as client:
+        raise UserError(f"this machine has not {threads} cores and {gpus} GPUs: --threads, --gpus.")
+    how: dict[str, Any] = {"n_workers": at_once, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:8787"}
+    with LocalCluster(resources={"threads": threads, "gpus": gpus}, **how) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -65,9 +63,8 @@ class Sweep:
         self.client, self.place = client, place
         self.needs = {"threads": threads} | ({"gpus": gpus} if gpus else {})
         self.source = Path(runner.__file__).read_text(encoding="utf-8")
-        self.pending: dict[Future, Run] = {}
+        self.pending: dict[Future, tuple[Run, set[str]]] = {}  # with the workers that are left, where some have failed
         self.tried: dict[str, set[str]] = {}
-        self.only: dict[Future, set[str]] = {}  # workers that are left for a run, where some have failed
         self.workers: set[str] = set()
 
     def able_workers(self) -> set[str]:
@@ -75,31 +72,30 @@ class Sweep:
         # Not scheduler_info(): a second request, of the client itself, may overwrite its answer with an empty one.
         ask: Any = self.client.scheduler
         workers = self.client.sync(ask.identity, n_workers=-1)["workers"]
+        offers = {address: worker["resources"] for address, worker in workers.items()}
         able = {
             address
-            for address, worker in workers.items()
-            if all(worker["resources"].get(kind, 0) >= count for kind, count in self.needs.items())
+            for address, offer in offers.items()
+            if all(offer.get(kind, 0) >= count for kind, count in self.needs.items())
         }
         if workers and not able and not self.workers:
-            offer = sorted({str(worker["resources"]) for worker in workers.values()})
+            there = ", ".join(sorted(set(map(str, offers.values()))))
             raise UserError(
-                f"no worker offers {self.needs}; they offer {', '.join(offer)}. Start them with --resources, see "
+                f"no worker offers {self.needs}; they offer {there}. Start them with --resources, see "
                 "docs/many-machines.md, or ask for less with --threads and --gpus."
             )
         return able
 
     def submit(self, run: Run, workers: set[str] | None = None, insist: bool = False) -> None:
         """Runs go on when this program is gone, and a key that the scheduler knows is joined, not run twice."""
-        spec = specification(run, self.place, int(self.needs["threads"]), int(self.needs.get("gpus", 0)))
+        spec = {**asdict(self.place), **asdict(run), "gpus": 0, **self.needs}
         key = f"{run.name}-{self.place.commit[:12]}-{len(self.tried.setdefault(run.name, set()))}"
         options: dict[str, Any] = {"workers": sorted(workers), "allow_other_workers": not insist} if workers else {}
         future = self.client.submit(
             runner.place, spec, self.source, key=key, pure=False, resources=self.needs, **options
         )
         fire_and_forget(future)
-        if workers and insist:
-            self.only[future] = workers
-        self.pending[future] = run
+        self.pending[future] = (run, workers if workers and insist else set())
 
     def start(self, runs: list[Run]) -> None:
         """Where a run has begun before, it is given to the machine that has its state."""
@@ -127,12 +123,10 @@ class Sweep:
             except TimeoutError:
                 done = set()
             self.look()
-            left_alone = {
-                future for future in self.pending if future in self.only and not self.only[future] & self.workers
-            }
+            left_alone = {future for future, (_, only) in self.pending.items() if only and not only & self.workers}
             last = []
             for future in done | left_alone:
-                run = self.pending.pop(future)
+                run, _ = self.pending.pop(future)
                 if future in done and future.status == "finished":
                     outcome = future.result()
                 else:  # several workers have died of this run, or all that were left for it are gone
@@ -152,9 +146,8 @@ class Sweep:
 
 def figures(commit: str) -> dict[str, Any]:
     """Of an experiment: validation, and the machine."""
-    metrics = yaml.safe_load(file_at(commit, "metrics/evaluate.json") or b"{}")
-    training = yaml.safe_load(file_at(commit, "metrics/details/train.json") or b"{}")
-    machine = yaml.safe_load(file_at(commit, str(runner.MACHINE)) or b"{}")
+    paths = ("metrics/evaluate.json", "metrics/details/train.json", str(runner.MACHINE))
+    metrics, training, machine = (json.loads(file_at(commit, path) or b"{}") for path in paths)
     return {
         **{f"val.{key}": value for key, value in metrics.get("val", {}).items()},
         **{key: machine.get(key, "") for key in ("host", "threads", "gpus", "backend")},
@@ -171,12 +164,10 @@ def varied(runs: list[Run]) -> dict[str, dict[str, str]]:
 
 def table(runs: list[Run], commits: dict[str, str]) -> str:
     """Best first by macro F1 on validation."""
-    rows, settings = [], varied(runs)
-    for run in runs:
-        if run.name in commits:
-            rows.append({"name": run.name, **settings[run.name], **figures(commits[run.name])})
+    settings = varied(runs)
+    rows = [{"name": name, **settings[name], **figures(commit)} for name, commit in commits.items()]
     rows.sort(key=lambda row: -row.get("val.f1", 0))
-    return tabulate(rows, headers="keys", tablefmt="simple")
+    return tabulate(rows, headers="keys")
 
 
 def line(name: str, outcome: Outcome, seconds: float) -> str:

@@ -9,7 +9,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,19 @@ class Place:
     cache: str | None = None
     config: str = ""
 
+    @property
+    def experiments(self) -> str:
+        """Folder of their refs, as DVC has it."""
+        return f"refs/exps/{self.commit[:2]}/{self.commit[2:]}/"
+
 
 def git(*words: str) -> str:
     """Output of a Git command. Raises UserError with Git's own words."""
     result = subprocess.run(["git", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode:
         said = result.stderr.strip().splitlines() or ["no message"]
-        raise UserError(
-            f"`git {words[0]}` failed: {next((line for line in said if line.startswith('fatal:')), said[-1])}"
-        )
+        fatal = [line for line in said if line.startswith("fatal:")] or said[-1:]
+        raise UserError(f"`git {words[0]}` failed: {fatal[0]}")
     return result.stdout.strip()
 
 
@@ -121,22 +125,21 @@ def find_place(local: bool) -> Place:
         raise UserError("run this at the top of the repository.")
     if changed := uncommitted_files(Path()):
         raise UserError(
-            f"{changed[0]} is not committed ({len(changed)} in all); a worker gets the commit. Commit, or `git stash`."
+            f"{changed[0]} is not committed ({len(changed)} in all); a worker gets the commit: `git stash`?"
         )
     commit, here = git("rev-parse", "HEAD"), Path.cwd()
+    dvc_config = Config(str(here / ".dvc"))
     name, _, email = git("var", "GIT_COMMITTER_IDENT").rpartition(">")[0].partition(" <")
     author = {"name": name, "email": email}
     if local:
-        config, cache = here / ".dvc/config.local", Config(str(here / ".dvc"))["cache"].get("dir", ".dvc/cache")
+        config, cache = here / ".dvc/config.local", dvc_config["cache"].get("dir", ".dvc/cache")
         secrets = config.read_text(encoding="utf-8") if config.is_file() else ""
         return Place(commit, str(here), author, str(here), str(here / cache), secrets)
     git("fetch", "-q", "origin")
     if not git("for-each-ref", "--contains", commit, "refs/remotes/origin"):
         raise UserError(f"the commit {commit[:7]} is not on the Git remote origin, where workers get it: `git push`.")
-    if not Config(str(here / ".dvc"))["core"].get("remote"):
-        raise UserError(
-            "there is no DVC remote, through which data and results go: docs/google-drive.md, `make remote`."
-        )
+    if not dvc_config["core"].get("remote"):
+        raise UserError("there is no DVC remote, through which data and results go: docs/google-drive.md.")
     url = git("remote", "get-url", "origin")
     return Place(commit, str(Path(url).resolve()) if Path(url).exists() else url, author)
 
@@ -147,47 +150,30 @@ def finished_runs(place: Place, runs: list[Run]) -> dict[str, str]:
     Raises UserError where one of that name has other parameters.
     """
     here, there = experiments(place), experiments(place, remote=True)
-    if torn := [
-        run.name for run in runs if here.get(run.name, "") not in ("", there.get(run.name, here.get(run.name)))
-    ]:
-        raise UserError(f"{torn[0]} is one experiment here and another on the remote: `dvc exp remove {torn[0]}`.")
     known = {**here, **there}
-    finished = {run.name: known[run.name] for run in runs if run.name in known}
-    fetch_experiments(place, list(finished))
-    for run in runs:
-        if commit := finished.get(run.name):
-            params = parse_params(yaml.safe_load(file_at(commit, PARAMS) or b"{}")).model_dump()
-            if others := [key for key, value in flat(run.params).items() if flat(params)[key] != value]:
-                raise UserError(
-                    f"the experiment {run.name} was run with another {others[0]}. Choose another --name, or remove it: "
-                    f"`dvc exp remove {run.name}`, and with `-g origin` on the remote."
-                )
-    return finished
+    done = [run for run in runs if run.name in known]
+    if torn := [run.name for run in done if here.get(run.name, known[run.name]) != known[run.name]]:
+        raise UserError(f"{torn[0]} is one experiment here and another on the remote: `dvc exp remove {torn[0]}`.")
+    fetch_experiments(place, [run.name for run in done])
+    for run in done:
+        params = flat(parse_params(yaml.safe_load(file_at(known[run.name], PARAMS) or b"{}")).model_dump())
+        if others := [key for key, value in flat(run.params).items() if params[key] != value]:
+            raise UserError(
+                f"the experiment {run.name} was run with another {others[0]}. Choose another --name, or remove it: "
+                f"`dvc exp remove {run.name}`, and with `-g origin` on the remote."
+            )
+    return {run.name: known[run.name] for run in done}
 
 
 def experiments(place: Place, remote: bool = False) -> dict[str, str]:
     """Name -> hash of the experiments of the commit, in this clone or on the Git remote."""
-    folder = f"refs/exps/{place.commit[:2]}/{place.commit[2:]}/"
-    where = (
-        ("ls-remote", place.url, f"{folder}*")
-        if remote
-        else ("for-each-ref", "--format=%(objectname) %(refname)", folder)
-    )
-    return {ref.removeprefix(folder): commit for commit, ref in (line.split() for line in git(*where).splitlines())}
+    local = ("for-each-ref", "--format=%(objectname) %(refname)", place.experiments)
+    refs = git(*(("ls-remote", place.url, f"{place.experiments}*") if remote else local)).splitlines()
+    return {ref.removeprefix(place.experiments): commit for commit, ref in map(str.split, refs)}
 
 
 def fetch_experiments(place: Place, names: list[str]) -> None:
     """Their refs, with metrics and parameters; models and data stay on the remote until `dvc exp pull`."""
     here = experiments(place)
-    missing = [name for name in names if name not in here]
-    if missing:
-        command = ["dvc", "exp", "pull", "--no-cache", "origin", *missing]
-        result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if result.returncode:
-            raise UserError(f"`dvc exp pull` failed: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
-
-
-def specification(run: Run, place: Place, threads: int, gpus: int) -> dict[str, Any]:
-    """What `src/cluster/runner.py` is told."""
-    told = {"name": run.name, "settings": run.settings, "fetch": run.fetch}
-    return {**asdict(place), **told, "threads": threads, "gpus": gpus}
+    if missing := [f"{place.experiments}{name}" for name in names if name not in here]:
+        git("fetch", "-q", place.url, *(f"{ref}:{ref}" for ref in missing))

@@ -8,13 +8,11 @@ this process ends with all that it started. Out: one line of JSON with `outcome`
     machine   this machine cannot do it (full disk, no network, killed); another one may
     refused   trained, but a remote does not take it; what was trained is kept here for the next call
 
-The caller sends this file's text along, so a worker needs no checkout of the project: Python's standard library, Git,
-and the environment of the lock. What a machine keeps, below `$FER_CLUSTER_FOLDER` (default ~/.cache/fer-cluster), one
+The caller sends this file's text along, so a worker needs no checkout of the project: Git and the
+environment of the lock. What a machine keeps, below `$FER_CLUSTER_FOLDER` (default ~/.cache/fer-cluster), one
 folder for each repository: repository.git, cache/ (DVC's), state/ (of interrupted trainings), runs/ (clones), logs/.
 """
 
-import configparser
-import fcntl
 import hashlib
 import json
 import os
@@ -26,11 +24,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
+
+import yaml
+from dvc.config import Config
+from filelock import FileLock, Timeout
 
 MACHINE = Path("metrics/details/machine.json")
 FULL_BYTES = 50e6  # with less space left a failure is the disk's
@@ -45,19 +46,6 @@ class Trouble(Exception):
     """Arguments: the outcome, and why."""
 
 
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock on this machine; gives False where another process has it and `wait` is off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
 def take(stack: ExitStack, kind: str, names: list[str], count: int) -> list[str]:
     """Hold `count` of this machine's cores or GPUs until the stack closes; waits until so many are free.
 
@@ -67,14 +55,15 @@ def take(stack: ExitStack, kind: str, names: list[str], count: int) -> list[str]
     if count > len(names):
         raise Trouble("machine", f"it has {len(names)} {kind}, and its worker promised {count} or more")
     while True:
-        with locked(folder / "all.lock"), ExitStack() as attempt:
-            held: list[str] = []
+        held: list[str] = []
+        with FileLock(folder / "all.lock"), ExitStack() as attempt:
             for name in names:
-                if len(held) < count and attempt.enter_context(locked(folder / f"{name}.lock", wait=False)):
+                with suppress(Timeout):
+                    attempt.enter_context(FileLock(folder / f"{name}.lock", blocking=False))
                     held.append(name)
-            if len(held) == count:
-                stack.push(attempt.pop_all())
-                return held
+                if len(held) == count:
+                    stack.push(attempt.pop_all())
+                    return held
         time.sleep(1)
 
 
@@ -99,7 +88,7 @@ def choose_backend(gpus: int) -> str:
 
 
 class Run:
-    """The steps of one run. `spec` is made by `specification` in src/cluster/plan.py."""
+    """The steps of one run. `spec`: fields of `Place` and `Run` in src/cluster/plan.py, with `threads` and `gpus`."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec, self.name = spec, spec["name"]
@@ -133,9 +122,9 @@ class Run:
                 log.write(f"error: no end after {limit:.0f} s\n")
                 return 124
 
-    def must(self, outcome: str, *words: str, folder: Path | None = None) -> None:
+    def must(self, *words: str, folder: Path | None = None) -> None:
         if self.command(*words, folder=folder, limit=TRANSFER_S):
-            raise Trouble(outcome, f"`{' '.join(words[:3])}`: {self.last_words()}")
+            raise Trouble("machine", f"`{' '.join(words[:3])}`: {self.last_words()}")
 
     def last_words(self) -> str:
         """The error that the log ends with; of a stage, its own words before DVC's."""
@@ -157,25 +146,21 @@ class Run:
         spec, source = self.spec, self.spec["project"] or str(self.base / "repository.git")
         if not spec["project"]:
             git = ("git", "-C", source)
-            with locked(self.base / "repository.lock"):
+            with FileLock(self.base / "repository.lock"):
                 if not Path(source, "HEAD").is_file():
-                    self.must("machine", "git", "init", "-q", "--bare", source, folder=self.base)
+                    self.must("git", "init", "-q", "--bare", source, folder=self.base)
                 if self.command(*git, "cat-file", "-e", f"{spec['commit']}^{{commit}}", folder=self.base):
                     wanted = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-                    self.must("machine", *git, "fetch", "-q", spec["url"], *wanted, folder=self.base)
+                    self.must(*git, "fetch", "-q", spec["url"], *wanted, folder=self.base)
         shutil.rmtree(self.clone, ignore_errors=True)
         who = [word for key, value in spec["author"].items() for word in ("-c", f"user.{key}={value}")]
-        self.must("machine", "git", "clone", "-q", "--shared", "-n", *who, source, str(self.clone), folder=self.base)
-        self.must("machine", "git", "remote", "set-url", "origin", spec["url"])
-        self.must("machine", "git", "checkout", "-q", "--detach", spec["commit"])
-        config = configparser.RawConfigParser()
-        config.read_string(spec["config"])
-        if not config.has_section("cache"):
-            config.add_section("cache")
-        config["cache"]["dir"] = spec["cache"] or str(self.base / "cache")
-        config["cache"].setdefault("type", "reflink,hardlink,copy")
-        with (self.clone / ".dvc/config.local").open("w", encoding="utf-8") as file:
-            config.write(file)
+        self.must("git", "clone", "-q", "--shared", "-n", *who, source, str(self.clone), folder=self.base)
+        self.must("git", "remote", "set-url", "origin", spec["url"])
+        self.must("git", "checkout", "-q", "--detach", spec["commit"])
+        (self.clone / ".dvc/config.local").write_text(spec["config"], encoding="utf-8")
+        with Config(str(self.clone / ".dvc")).edit("local") as config:
+            config["cache"]["dir"] = spec["cache"] or str(self.base / "cache")
+            config["cache"].setdefault("type", "reflink,hardlink,copy")
         state = Path(spec["project"], ".train_state") if spec["project"] else self.base / "state"
         state.mkdir(parents=True, exist_ok=True)
         (self.clone / ".train_state").symlink_to(state)
@@ -188,9 +173,9 @@ class Run:
             return
         wanted = f"{self.spec['commit']} {self.spec['fetch']}"
         done = self.base / "fetched" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
-        with locked(self.base / "fetch.lock"):
+        with FileLock(self.base / "fetch.lock"):
             if not done.is_file():
-                self.must("machine", "dvc", "fetch", *self.spec["fetch"])
+                self.must("dvc", "fetch", *self.spec["fetch"])
                 done.parent.mkdir(exist_ok=True)
                 done.touch()
 
@@ -205,7 +190,7 @@ class Run:
         if backend != "tensorflow":
             steps.insert(0, (backend, f"{self.name}-train", [*settings, "train"]))
         for step_backend, name, words in steps:
-            self.must("machine", "git", "add", str(MACHINE))  # each time: DVC leaves it untracked
+            self.must("git", "add", str(MACHINE))  # each time: DVC leaves it untracked
             run = ("dvc", "exp", "run", "--pull", "--allow-missing", "-n", name)
             if not self.command(*run, *words, backend=step_backend):
                 continue
@@ -217,8 +202,6 @@ class Run:
 
     def changed_stages(self) -> list[str]:
         """Stages whose entry in dvc.lock is not the commit's: what they wrote is what has to be pushed."""
-        import yaml
-
         locks = (self.git_output("show", f"{revision}:dvc.lock") for revision in (self.spec["commit"], self.ref))
         old, new = ((yaml.load(lock, yaml.CSafeLoader) or {}).get("stages", {}) for lock in locks)
         return [stage for stage in new if new[stage] != old.get(stage)]
@@ -229,11 +212,11 @@ class Run:
         for pause in (*PAUSES, 0.0):
             if not stages or not self.command("dvc", "push", *stages, limit=TRANSFER_S):
                 stages = []
-                self.command("dvc", "exp", "push", "--no-cache", "origin", self.name, limit=TRANSFER_S)
+                self.command("git", "push", "-q", "origin", self.ref, limit=TRANSFER_S)
                 if there := self.git_output("ls-remote", "origin", self.ref).split():
                     return there[0]
             time.sleep(pause)
-        raise Trouble("refused", f"`dvc {'push' if stages else 'exp push'}`: {self.last_words()}")
+        raise Trouble("refused", f"`{'dvc' if stages else 'git'} push`: {self.last_words()}")
 
     def run(self) -> str:
         for old in (self.base / "runs").glob("*"):
@@ -241,7 +224,7 @@ class Run:
                 shutil.rmtree(old, ignore_errors=True)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.enter_context(locked(self.base / "locks" / f"{self.name}.lock"))
+            stack.enter_context(FileLock(self.base / "locks" / f"{self.name}.lock"))
             cores = take(stack, "cores", [str(core) for core in sorted(os.sched_getaffinity(0))], self.spec["threads"])
             gpus = take(stack, "gpus", gpu_names(), self.spec["gpus"]) if self.spec["gpus"] else []
             self.environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)

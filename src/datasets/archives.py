@@ -2,17 +2,19 @@
 
 `open_tree(path)` lists the files by name and reads them one by one. Nothing is ever unpacked to disk, so a name is only
 a key, however hostile. Archives that would unpack to more than is known of any data set are refused before they are
-read, with a UserError; a file that is damaged or too large is a MemberError, and the others may be fine.
+read, with a UserError; a file that is damaged or too large is a MemberError, and the others may be fine. Of a tar,
+where going back starts from the beginning, only CSV files are listed.
 """
 
 import contextlib
 import gzip
 import io
-import os
 import posixpath
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +25,7 @@ MAX_TOTAL_BYTES = 24 * 2**30
 MAX_RATIO = 100  # unpacked to packed, of archives that unpack to more than 1 GiB
 MAX_FILES = 2_000_000
 MAX_FILE_BYTES = 64 * 2**20  # of one file read whole
-ARCHIVE_SUFFIXES = (".zip", ".tar.gz", ".tgz")
+ARCHIVE_SUFFIXES = (".zip", ".tar.gz")
 
 
 class MemberError(Exception):
@@ -41,88 +43,77 @@ def _library_reads(meaning: Callable[[Exception], Exception]) -> Iterator[None]:
         raise meaning(error) from error
 
 
+@dataclass(frozen=True)
 class FileTree:
-    """Files by name; may be read by several threads, a tar by one.
+    """Files by name, which threads may share (those of a tar one thread alone).
 
-    path: the folder or archive. kind: "folder", "zip" or "tar". sizes: name of every file -> bytes, sorted by name.
+    path: the folder or archive. packed: whether it is an archive. sizes: name of every file -> bytes, sorted by name.
+    opener: opens a file for reading.
     """
 
-    def __init__(
-        self, path: Path, kind: str, entries: dict[str, tuple[int, Any]], opener: Callable[[Any], IO[bytes] | None]
-    ) -> None:
-        """entries: name -> (bytes, what `opener` opens), in the order that is quickest to read."""
-        self.path, self.kind = path, kind
-        self._entries, self._opener = entries, opener
-        self.sizes = {name: entries[name][0] for name in sorted(entries)}
-
-    def blocks(self, name: str, size: int) -> Iterator[bytes]:
-        """A file of any length, `size` bytes at a time. Raises MemberError."""
-        if name not in self._entries:
-            raise MemberError("file missing")
-        with self._reads():
-            stream = self._opener(self._entries[name][1])
-        assert stream is not None  # tarfile gives None for what is no file, which is not listed here
-        with stream:
-            while True:
-                with self._reads():
-                    block = stream.read(size)
-                if not block:
-                    break
-                yield block
+    path: Path
+    packed: bool
+    sizes: dict[str, int]
+    opener: Callable[[str], IO[bytes]]
 
     def _reads(self) -> contextlib.AbstractContextManager[None]:
-        if self.kind == "folder":
+        if not self.packed:
             return contextlib.nullcontext()
         return _library_reads(lambda error: MemberError("damaged in the archive"))
 
     def read(self, name: str, limit: int | None = None) -> bytes:
         """A file whole, or its first `limit` bytes. Raises MemberError: missing, damaged or too large to read whole."""
-        size = self.sizes.get(name, 0)
-        if limit is None and size > MAX_FILE_BYTES:
+        if name not in self.sizes:
+            raise MemberError("file missing")
+        if limit is None and self.sizes[name] > MAX_FILE_BYTES:
             raise MemberError("file too large")
-        return next(self.blocks(name, size if limit is None else min(limit, size)), b"")
+        with self._reads(), self.opener(name) as stream:
+            return stream.read(self.sizes[name] if limit is None else limit)
 
-    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | MemberError]]:
-        """Files whole, in the order that is quickest to read; a damaged one comes as its error."""
-        wanted = set(names)
-        for name in self._entries:
-            if name in wanted:
-                try:
-                    yield name, self.read(name)
-                except MemberError as error:
-                    yield name, error
+    def lines(self, name: str, limit: int) -> Iterator[bytes]:
+        """The lines of a file of any length, with their ends; one of more than `limit` bytes in parts.
+
+        Raises MemberError.
+        """
+        with self._reads():
+            stream = io.BufferedReader(self.opener(name), 2**20)  # type: ignore[type-var]
+        with stream:
+            while True:
+                with self._reads():
+                    line = stream.readline(limit)
+                if not line:
+                    break
+                yield line
 
     def full_name(self, name: str, root: Path) -> str:
         """For messages: relative to the folder searched, `archive.zip/name` inside an archive."""
-        inside = "" if self.kind == "folder" else self.path.relative_to(root).as_posix()
+        inside = self.path.relative_to(root).as_posix() if self.packed else ""
         return posixpath.join(inside, name).rstrip("/") or "."
 
 
 def _folder(root: Path) -> FileTree:
     """Links are followed, to files and to folders; a link to a folder that it lies in is not."""
-    entries: dict[str, tuple[int, Any]] = {}
+    sizes: dict[str, int] = {}
 
-    def walk(folder: str, prefix: str, inside: tuple[tuple[int, int], ...]) -> None:
-        status = os.stat(folder)  # noqa: PTH116
-        here = (status.st_dev, status.st_ino)
+    def walk(folder: Path, prefix: str, inside: tuple[Path, ...]) -> None:
+        here = folder.resolve()
         if here in inside:
             return
-        with os.scandir(folder) as found:
-            for entry in found:
-                if _is_clutter(entry.name):
-                    continue
-                if entry.is_dir():
-                    walk(entry.path, f"{prefix}{entry.name}/", (*inside, here))
-                elif entry.is_file():
-                    entries[prefix + entry.name] = (entry.stat().st_size, entry.path)
-                elif entry.is_symlink():
-                    raise UserError(
-                        f"{entry.path} is a link to {Path(entry.path).readlink()}, which is missing. Correct the link, "
-                        "or put the file itself there."
-                    )
+        for entry in folder.iterdir():
+            if _is_clutter(entry.name):
+                continue
+            if entry.is_dir():
+                walk(entry, f"{prefix}{entry.name}/", (*inside, here))
+            elif entry.is_file():
+                sizes[prefix + entry.name] = entry.stat().st_size
+            elif entry.is_symlink():
+                raise UserError(
+                    f"{entry} is a link to {entry.readlink()}, which is missing. Correct the link, or put the file "
+                    "itself there."
+                )
 
-    walk(str(root), "", ())
-    return FileTree(root, "folder", dict(sorted(entries.items())), lambda path: open(path, "rb"))  # noqa: PTH123
+    walk(root, "", ())
+    return FileTree(root, False, dict(sorted(sizes.items())), lambda name: (root / name).open("rb"))
 
 
 def _zip(path: Path) -> FileTree:
@@ -131,7 +122,7 @@ def _zip(path: Path) -> FileTree:
         archive = zipfile.ZipFile(path.open("rb"))
     files = [entry for entry in archive.infolist() if not entry.is_dir()]
     _check_extent(path, len(files), sum(entry.file_size for entry in files))
-    return _archive(path, "zip", ((entry.filename, entry.file_size, entry) for entry in files), archive.open)
+    return _archive(path, ((entry.filename, entry.file_size, entry) for entry in files), archive.open)
 
 
 class _CautiousReader(io.BufferedReader):
@@ -144,7 +135,6 @@ class _CautiousReader(io.BufferedReader):
 
 
 def _tar(path: Path) -> FileTree:
-    """Meant to be read in storage order: going back starts from the beginning."""
     files, total = [], 0
     with _library_reads(lambda error: damaged_archive(path, error)):
         archive = tarfile.open(fileobj=_CautiousReader(gzip.GzipFile(path, "rb")), mode="r:")  # noqa: SIM115
@@ -153,18 +143,19 @@ def _tar(path: Path) -> FileTree:
         with _library_reads(lambda error: damaged_archive(path, error)):
             return archive.next()
 
-    for entry in iter(next_entry, None):  # sizes are checked before the content is passed over
+    for number, entry in enumerate(iter(next_entry, None), start=1):  # sizes are checked before content is passed over
         total += entry.size
-        files += [entry] if entry.isfile() else []
-        _check_extent(path, len(files), total)
-    return _archive(path, "tar", ((entry.name, entry.size, entry) for entry in files), archive.extractfile)
+        _check_extent(path, number, total)
+        if entry.isfile() and entry.name.lower().endswith(".csv"):
+            files.append((entry.name, entry.size, entry))
+    return _archive(path, files, archive.extractfile)
 
 
-def _archive(
-    path: Path, kind: str, files: Iterable[tuple[str, int, Any]], opener: Callable[[Any], IO[bytes] | None]
-) -> FileTree:
+def _archive(path: Path, files: Iterable[tuple[str, int, Any]], opener: Callable[[Any], Any]) -> FileTree:
+    """files: name, size in bytes and what `opener` opens."""
     named = ((posixpath.normpath(name.replace("\\", "/")), size, entry) for name, size, entry in files)
-    return FileTree(path, kind, {name: (size, entry) for name, size, entry in named if not _is_clutter(name)}, opener)
+    known = {name: (size, entry) for name, size, entry in sorted(named, key=itemgetter(0)) if not _is_clutter(name)}
+    return FileTree(path, True, {name: size for name, (size, _) in known.items()}, lambda name: opener(known[name][1]))
 
 
 def _is_clutter(name: str) -> bool:
@@ -198,22 +189,35 @@ def open_tree(path: str | Path) -> FileTree:
     return _zip(path) if path.suffix.lower() == ".zip" else _tar(path)
 
 
-def open_source(folder: Path, name: str, title: str, layouts: str) -> list[FileTree]:
-    """`open_tree_and_archives` of the folder of a data set. Raises UserError that says how to get it."""
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} is missing; expected {title} there: {layouts}. Put it there, fetch it with "
-            f"`python -m src.datasets.download {name}`, or try the drawn faces: `make demo`."
-        )
-    return open_tree_and_archives(folder)
-
-
 def open_tree_and_archives(root: Path) -> list[FileTree]:
     """The folder itself, then every archive below it, sorted by name."""
     folder = open_tree(root)
     return [folder, *(open_tree(root / name) for name in folder.sizes if name.lower().endswith(ARCHIVE_SUFFIXES))]
 
 
+def open_source(folder: Path, name: str, title: str, what: str) -> list[FileTree]:
+    """`open_tree_and_archives` of the folder of a data set. Raises UserError that says how to get it."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is missing; expected {title} there: {what}. Put it there, fetch it with "
+            f"`python -m src.datasets.download {name}` (needs a free account at Kaggle), or try the drawn faces: "
+            "`make demo`."
+        )
+    return open_tree_and_archives(folder)
+
+
 def find_named(trees: Iterable[FileTree], file: str) -> list[tuple[FileTree, str]]:
     """Every file of that name, whatever its folder and case."""
     return [(tree, name) for tree in trees for name in tree.sizes if name.rsplit("/", 1)[-1].lower() == file]
+
+
+def read_named(trees: Iterable[FileTree], file: str, root: Path) -> dict[str, bytes]:
+    """Every file of that name, whole, by its full name. Raises UserError where one cannot be read."""
+    contents = {}
+    for tree, name in find_named(trees, file):
+        full_name = tree.full_name(name, root)
+        try:
+            contents[full_name] = tree.read(name)
+        except MemberError as error:
+            raise UserError(f"{root / full_name} cannot be read: {error}. Download it again.") from error
+    return contents

@@ -4,10 +4,9 @@
     python -m src.datasets.download expw          about 8 GB, a mirror on Kaggle
     python -m src.datasets.download --check       exit code 0 when both are there in a known layout
 
-Kaggle downloads run through kagglehub, which keeps what it has under ~/.cache/kagglehub (or
-$KAGGLEHUB_CACHE) and continues from there when it was interrupted. ExpW's official source is the authors'
-page http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html (a Google Drive folder); its files,
-and FER2013 from anywhere else, may simply be put into data/raw/full/expw and data/raw/full/fer2013.
+kagglehub keeps what it has under ~/.cache/kagglehub (or $KAGGLEHUB_CACHE) and continues from there when it was
+interrupted. ExpW's official source is http://mmlab.ie.cuhk.edu.hk/projects/socialrelation/index.html. Files from
+anywhere else may simply be put into data/raw/full/expw and data/raw/full/fer2013.
 """
 
 import argparse
@@ -21,42 +20,22 @@ from src.datasets.registry import SOURCES
 from src.errors import UserError, run_program
 from src.storage import replace_directory, replace_file
 
-ROOT = Path("data/raw/full")
-
 
 def check(root: Path) -> None:
     """Raise UserError that says what is missing below `root` and every way to get it."""
     problems = []
     for name, source in SOURCES.items():
-        folder = root / name
-        if not folder.is_dir():
-            problems.append(f"{folder} ({source.TITLE}) is missing.")
-            continue
         try:
-            source.find(folder)
+            source.find(root / name)
         except UserError as error:
-            problems.append(str(error))
+            problems.append(f"- {error}")
     if not problems:
         return
     tracked = [f"{root / name}.dvc" for name in SOURCES if Path(f"{root / name}.dvc").exists()]
-    pull = (
-        f"  dvc pull {' '.join(tracked)}\n      if somebody has pushed the data to your DVC remote\n" if tracked else ""
-    )
-    raise UserError(
-        "the raw data is not complete.\n"
-        + "".join(f"  - {problem}\n" for problem in problems)
-        + "Do one of:\n"
-        + pull
-        + "  make demo\n      runs everything on the drawn faces in data/raw/sample; needs no download\n"
-        + "".join(
-            f"  python -m src.datasets.download {name}\n"
-            f"      fetches {source.TITLE} from Kaggle (needs a free account and a token)\n"
-            f"      or put it into {root / name} yourself: {source.LAYOUTS}\n"
-            f"      from {source.PAGE}\n"
-            for name, source in SOURCES.items()
-        )
-        + f"then\n  dvc add {' '.join(str(root / name) for name in SOURCES)}"
-    )
+    if tracked:
+        problems.append(f"If somebody has pushed the data to your DVC remote: dvc pull {' '.join(tracked)}")
+    problems.append(f"Then: dvc add {' '.join(str(root / name) for name in SOURCES)}")
+    raise UserError("the raw data is not complete.\n" + "\n".join(problems))
 
 
 def download(name: str, root: Path) -> None:
@@ -83,20 +62,20 @@ def _fetch_votes(target: Path) -> bytes:
     """FER+'s table, checked by its hash. Raises UserError that says what to do when it cannot be had."""
     import requests
 
-    by_hand = f"Or put {ferplus.VOTES_FILE} into {target} yourself, or set ingest_fer2013.labels=original."
+    by_hand = f"or put {ferplus.VOTES_FILE} into {target} yourself, or set ingest_fer2013.labels=original."
     try:
         response = requests.get(ferplus.VOTES_URL, timeout=60)
         response.raise_for_status()
     except requests.RequestException as error:
         raise UserError(
             f"the votes of FER+ cannot be fetched from {ferplus.VOTES_URL} ({type(error).__name__}). Check the network "
-            f"and proxy settings (HTTPS_PROXY), then run the same command again. {by_hand}"
+            f"and proxy settings (HTTPS_PROXY), then run the same command again, {by_hand}"
         ) from error
     found = hashlib.sha256(response.content).hexdigest()
     if found != ferplus.VOTES_SHA256:
         raise UserError(
-            f"{ferplus.VOTES_URL} gave another file than expected (SHA-256 {found}, expected {ferplus.VOTES_SHA256}). "
-            f"It was discarded. Run the same command again; if it stays so, fetch it by hand and look at it. {by_hand}"
+            f"{ferplus.VOTES_URL} gave another file than expected (SHA-256 {found}, expected {ferplus.VOTES_SHA256}), "
+            f"which was discarded. Run the same command again, {by_hand}"
         )
     return response.content
 
@@ -104,9 +83,9 @@ def _fetch_votes(target: Path) -> bytes:
 def _fetch_from_kaggle(name: str, target: Path) -> Path:
     """Download through kagglehub's cache. Raises UserError that says what to do when it fails."""
     title, handle = SOURCES[name].TITLE, SOURCES[name].KAGGLE
-    by_hand = f"Or download it by hand from {SOURCES[name].PAGE} and put the files into {target}."
+    by_hand = f"download it by hand from {SOURCES[name].PAGE} and put the files into {target}."
     if not handle:
-        raise UserError(f"{title} is not on Kaggle. Download it by hand: {by_hand.removeprefix('Or download ')}")
+        raise UserError(f"{title} is not on Kaggle; {by_hand}")
     import kagglehub
     import requests
     from kagglehub import config, exceptions
@@ -115,36 +94,27 @@ def _fetch_from_kaggle(name: str, target: Path) -> Path:
         has_token = config.get_kaggle_credentials() is not None
     except ValueError as error:
         raise UserError(f"{error}. Make a new token on https://www.kaggle.com/settings/api.") from error
-    token = (
-        "Make a token on https://www.kaggle.com/settings/api and either set the environment variable "
-        "KAGGLE_API_TOKEN to it or save kaggle.json as ~/.kaggle/kaggle.json; then run the same command again."
-    )
-    no_token = "" if has_token else f" No Kaggle token was found either. {token}"
     try:
         return Path(kagglehub.dataset_download(handle))
-    except exceptions.UnauthenticatedError:
-        raise UserError(f"Kaggle asks for a login to download {title}. {token} {by_hand}") from None
-    except exceptions.KaggleApiHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        advice = f"Wait a few minutes and run the same command again: it continues where it stopped. {by_hand}"
+    except (exceptions.UnauthenticatedError, exceptions.DataCorruptionError, requests.RequestException) as error:
+        response = getattr(error, "response", None)
+        status = 0 if response is None else response.status_code
         if status == 404:
-            advice = f"It no longer has {handle}. {by_hand}"
+            raise UserError(f"Kaggle no longer has {handle}; {by_hand}") from error
+        advice = "" if status else "Check the network and proxy settings (HTTPS_PROXY). "
+        if not has_token:
+            advice += (
+                "No Kaggle token was found: make one on https://www.kaggle.com/settings/api and either set the "
+                "environment variable KAGGLE_API_TOKEN to it or save kaggle.json as ~/.kaggle/kaggle.json. "
+            )
         elif status in (401, 403):
-            advice = token
-            if has_token:
-                advice = (
-                    f"A token was sent: open https://www.kaggle.com/datasets/{handle} in a browser, log in, accept its "
-                    f"rules, check that the token is still valid, and run the same command again. {by_hand}"
-                )
-        raise UserError(f"Kaggle refused the download of {title} (HTTP {status}). {advice}") from error
-    except exceptions.DataCorruptionError as error:
+            advice += (
+                f"A token was sent: open https://www.kaggle.com/datasets/{handle} in a browser, log in, accept its "
+                "rules, and check that the token is still valid. "
+            )
         raise UserError(
-            f"the download of {title} arrived damaged and was discarded. Run the same command again."
-        ) from error
-    except requests.RequestException as error:
-        raise UserError(
-            f"Kaggle cannot be reached ({type(error).__name__}). Check the network and proxy settings (HTTPS_PROXY), "
-            f"then run the same command again: it continues where it stopped.{no_token} {by_hand}"
+            f"{title} could not be downloaded from Kaggle ({f'HTTP {status}' if status else type(error).__name__}). "
+            f"{advice}Run the same command again, it continues where it stopped; or {by_hand}"
         ) from error
 
 
@@ -155,7 +125,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("dataset", nargs="?", choices=list(SOURCES), help="which data set to fetch")
-    parser.add_argument("--to", type=Path, default=ROOT, metavar="FOLDER", help=f"default: {ROOT}")
+    parser.add_argument("--to", type=Path, default=Path("data/raw/full"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="only check that both data sets are there")
     arguments = parser.parse_args()
     if arguments.check:

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.archives import FileTree, MemberError, find_named, open_source
+from src.datasets.archives import FileTree, MemberError, open_source, read_named
 from src.datasets.manifest import list_files
 from src.datasets.photos import BOX_COLUMNS, PHOTO_SUFFIXES, PhotoError, PhotoFolder, PhotoHeader
 from src.datasets.skipped import BadRow, SkippedRows, check_classes
@@ -52,7 +52,7 @@ class ExpwFiles:
 def find(folder: str | Path) -> ExpwFiles:
     """Find the photos and the labels below `folder`. Raises UserError when they are missing or ambiguous."""
     folder = Path(folder)
-    trees = open_source(folder, "expw", TITLE, LAYOUTS)
+    trees = open_source(folder, "expw", TITLE, f"{LAYOUTS}; from {PAGE}")
     return ExpwFiles(*_find_photos(folder, trees), *_find_labels(folder, trees))
 
 
@@ -64,46 +64,27 @@ def _find_photos(folder: Path, trees: list[FileTree]) -> tuple[PhotoFolder, dict
             if name.lower().endswith(PHOTO_SUFFIXES):
                 parent, _, file = name.rpartition("/")
                 found.setdefault(tree.full_name(parent, folder), (PhotoFolder(tree, parent), {}))[1][file] = size
-    origins = [name for name in found if name.rsplit("/", 1)[-1].lower() == "origin"]
-    names = sorted(origins or found)
-    if not names:
-        seven_zips = [name for name in trees[0].sizes if _SEVEN_ZIP.fullmatch(name)]
-        if seven_zips:
-            raise UserError(
-                f"{folder} holds ExpW's 7z parts ({seven_zips[0]}, ...), not yet unpacked; expected {LAYOUTS}. Unpack "
-                f"them with `cd {(folder / seven_zips[0]).parent} && 7z x {Path(seven_zips[0]).name}` (package "
-                "p7zip-full); all parts must lie side by side. Then the parts can be deleted."
-            )
-        raise UserError(
-            f"{folder} holds no photos; expected {LAYOUTS}. Put them there, or fetch them with "
-            "`python -m src.datasets.download expw`."
-        )
-    if len(names) > 1:
+    names = sorted([name for name in found if name.rsplit("/", 1)[-1].lower() == "origin"] or found)
+    if len(names) == 1:
+        return *found[names[0]], names[0]
+    if names:
         raise UserError(
             f"{folder} holds photos in several folders: {', '.join(names[:5])}. Expected one, named origin. Remove the "
             "others."
         )
-    photos, sizes = found[names[0]]
-    if photos.tree.kind == "tar":
-        packed = photos.tree.full_name("", folder)
-        raise UserError(
-            f"{packed} holds the photos in a tar, which cannot be read out of order; expected {LAYOUTS}. "
-            f"Unpack it with `tar -xf {packed} -C {folder}` and remove the tar."
+    packed = next((folder / name for name in trees[0].sizes if _SEVEN_ZIP.fullmatch(name)), None)
+    how = "Put them there, or fetch them with `python -m src.datasets.download expw`."
+    if packed:
+        how = (
+            f"Unpack ExpW's 7z parts with `cd {packed.parent} && 7z x {packed.name}` (package p7zip-full), all parts "
+            "side by side."
         )
-    return photos, sizes, names[0]
+    raise UserError(f"{folder} holds no photos; expected {LAYOUTS}. {how}")
 
 
 def _find_labels(folder: Path, trees: list[FileTree]) -> tuple[bytes, str]:
     """The one label.lst and its name; several are fine as long as they are equal."""
-    contents: dict[str, bytes] = {}
-    for tree, name in find_named(trees, "label.lst"):
-        full_name = tree.full_name(name, folder)
-        try:
-            contents[full_name] = tree.read(name)
-        except MemberError as error:
-            raise UserError(
-                f"{folder / full_name} cannot be read: {error}; expected ExpW's label list. Download it again."
-            ) from error
+    contents = read_named(trees, "label.lst", folder)
     if not contents:
         raise UserError(
             f"{folder} holds photos but no label.lst; expected {LAYOUTS}. The list is a separate download on the "
@@ -128,8 +109,7 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
     files = find(folder)
     skipped = SkippedRows()
     headers: dict[str, PhotoHeader | str] = {}
-    seen: set[tuple[str, str]] = set()
-    rows: list[tuple[str, str, int, int, int, int, float, str, str]] = []
+    rows: dict[str, tuple[str, str, int, int, int, int, float, str, str]] = {}  # by image_name
     rows_read = below_confidence = boxes_clipped = 0
     lines = files.label_list.decode("utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(tqdm(lines, unit=" faces", desc="expw", mininterval=1), start=1):
@@ -138,25 +118,25 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
             continue
         rows_read += 1
         try:
-            photo, face_id, box, confidence, expression = _parse_line(fields)
+            photo, face_id, (left, top, right, bottom), confidence, expression = _parse_line(fields)
             if confidence < settings.confidence_min:
                 below_confidence += 1
                 continue
-            if (photo, face_id) in seen:
+            name = f"expw/{photo}#{face_id}"
+            if name in rows:
                 raise BadRow("photo and face number used twice")
-            x, y, width, height = _clip_to_photo(box, _look_up(photo, files, headers))
+            box = _clip_to_photo((left, top, right, bottom), _look_up(photo, files, headers))
         except BadRow as reason:
             skipped.add(str(reason), f"line {number}: {fields[0]}")
             continue
-        seen.add((photo, face_id))
-        boxes_clipped += (x, y, width, height) != (box[0], box[1], box[2] - box[0], box[3] - box[1])
-        name = f"expw/{photo}#{face_id}"
-        rows.append((name, photo, x, y, width, height, confidence, expression, f"expw/{photo}"))
+        boxes_clipped += box != (left, top, right - left, bottom - top)
+        rows[name] = (name, photo, *box, confidence, expression, f"expw/{photo}")
     if rows_read == 0:
         raise UserError(f"{folder}: label.lst is empty; expected one face per line. Download it again.")
     skipped.check(rows_read, settings.max_bad_fraction, "ingest_expw.max_bad_fraction", f"{folder} (label.lst)")
-    table = pd.DataFrame(rows, columns=list(BOX_COLUMNS))
+    table = pd.DataFrame(rows.values(), columns=list(BOX_COLUMNS))
     counts = check_classes(table, str(folder), f"lower ingest_expw.confidence_min (now {settings.confidence_min})")
+    photos = f"{files.photos_from} ({len(files.photo_sizes)} photos)"
     report = {
         "read_from": sorted({files.photos_from, files.labels_from}),
         "rows_read": rows_read,
@@ -169,7 +149,7 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
         "manifest": {
             "files": list_files(
                 (files.labels_from, len(files.label_list)),
-                (f"{files.photos_from} ({len(files.photo_sizes)} photos)", sum(files.photo_sizes.values())),
+                (photos, sum(files.photo_sizes.values())),
             )
         },
     }
@@ -200,9 +180,7 @@ def _parse_line(fields: list[str]) -> tuple[str, str, tuple[int, int, int, int],
     if not math.isfinite(confidence):
         raise BadRow("confidence is not a number")
     top, left, right, bottom = map(int, numbers)
-    if right < left or bottom < top:
-        raise BadRow("box inverted")
-    if right == left or bottom == top:
+    if right <= left or bottom <= top:
         raise BadRow("box empty")
     return photo, face_id, (left, top, right, bottom), confidence, EXPRESSIONS[int(code)]
 

@@ -1,19 +1,18 @@
 """FER2013 in every layout that people have -> FaceSet of 48 x 48 faces with FER2013's own usage.
 
-Layouts, each anywhere below the given folder, plain or inside a .zip or .tar.gz:
-- a CSV with the columns emotion, pixels, Usage in any order (`fer2013.csv`, `icml_face_data.csv`);
+Layouts, each anywhere below the given folder:
+- `fer2013.csv` or `icml_face_data.csv` with the columns emotion, pixels, Usage in any order, plain or inside a .zip or
+  .tar.gz;
 - pictures `train/<class>/Training_*.jpg` and `test/<class>/{PublicTest,PrivateTest}_*.jpg` (Kaggle
-  `msambare/fer2013`), where the prefix of the file name is the original usage.
+  `msambare/fer2013`), plain or inside a .zip, where the prefix of the file name is the original usage.
 
 The 300 MB of all 35,887 rows of a CSV are read line by line; they take seconds and need little more memory than the
 images themselves.
 """
 
-import csv
+import codecs
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.archives import FileTree, MemberError, damaged_archive, open_source
+from src.datasets.archives import FileTree, MemberError, damaged_archive, find_named, open_source
 from src.datasets.ferplus import label_faces
 from src.datasets.manifest import list_files, pixels_sha256
 from src.datasets.photos import PhotoError, decode, read_header
@@ -33,20 +32,19 @@ from src.params import IngestFer2013Params
 
 TITLE = "FER2013"
 LAYOUTS = (
-    "fer2013.csv or icml_face_data.csv (columns emotion, pixels, Usage), or pictures "
-    "train/<class>/Training_*.jpg and test/<class>/PublicTest_*.jpg and PrivateTest_*.jpg, "
-    "each plain, in a .zip or in a .tar.gz"
+    "fer2013.csv or icml_face_data.csv (columns emotion, pixels, Usage), plain, in a .zip or in a .tar.gz; or pictures "
+    "train/<class>/Training_*.jpg and test/<class>/PublicTest_*.jpg and PrivateTest_*.jpg, plain or in a .zip"
 )
 KAGGLE = "deadskull7/fer2013"  # fer2013.csv itself: votes are joined by its rows, which pictures do not tell
 PAGE = f"https://www.kaggle.com/datasets/{KAGGLE}"
 
 IMAGE_SIZE = 48  # pixels
 NUM_PIXELS = IMAGE_SIZE * IMAGE_SIZE
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 USAGES = ("Training", "PublicTest", "PrivateTest")
 
-_BLOCK_BYTES = 2**20  # read at a time
 _MAX_LINE_BYTES = 2**20  # a row has about 9 kB
-_CSV_COLUMNS = ("emotion", "pixels", "usage")
+_CSV_COLUMNS = (b"emotion", b"pixels", b"usage")
 _PICTURE = re.compile(r"(?:.*/)?(?:train|test)/(?P<folder>[^/]+)/(?P<stem>[^/]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _STEM = re.compile(rf"(?P<usage>{'|'.join(USAGES)})_\d+", re.ASCII)
 
@@ -56,63 +54,42 @@ Size = tuple[str, int]  # name of a file, bytes
 
 @dataclass(frozen=True)
 class Source:
-    """Where FER2013 was found."""
+    """A copy of FER2013."""
 
     tree: FileTree
     name: str  # for messages: relative to the folder searched
-    csv_name: str | None  # None: pictures
-    not_read: tuple[str, ...] = ()  # other copies beside it
-
-    @property
-    def rank(self) -> tuple[bool, bool, bool]:
-        """Lower is better: exact CSV pixels before JPEG copies, fer2013.csv before others, plain before packed."""
-        is_named = self.csv_name is not None and self.csv_name.rsplit("/", 1)[-1].lower() == "fer2013.csv"
-        return (self.csv_name is None, not is_named, self.tree.kind != "folder")
+    kind: str  # one of CSV_NAMES, or "pictures"
+    csv_name: str = ""  # in the tree
 
 
-def find(folder: str | Path) -> Source:
-    """The copy of FER2013 to read below `folder`. Raises UserError when there is none, or when two are equally good."""
+def find(folder: str | Path) -> list[Source]:
+    """The copies of FER2013 below `folder`, the one to read first: exact pixels before JPEGs, plain before packed.
+
+    Raises UserError when there is none, or when two are equally good.
+    """
     folder = Path(folder)
-    sources, other_headers, files = [], [], 0
-    for tree in open_source(folder, "fer2013", TITLE, LAYOUTS):
-        files += len(tree.sizes)
-        for name in tree.sizes:
-            if name.lower().endswith(".csv"):
-                header = _read_csv_header(tree, name)
-                if set(_CSV_COLUMNS) <= set(header):
-                    sources.append(Source(tree, tree.full_name(name, folder), name))
-                else:
-                    columns = repr(", ".join(header)[:80])
-                    other_headers.append(f"{tree.full_name(name, folder)} has the columns {columns}")
+    trees = open_source(folder, "fer2013", TITLE, f"{LAYOUTS}; from {PAGE}")
+    sources = [
+        Source(tree, tree.full_name(name, folder), kind, name)
+        for kind in CSV_NAMES
+        for tree, name in find_named(trees, kind)
+    ]
+    for tree in trees:
         if any(_PICTURE.fullmatch(name) for name in tree.sizes):
-            where = "pictures in the folder" if tree.kind == "folder" else tree.full_name("", folder)
-            sources.append(Source(tree, where, None))
+            where = tree.full_name("", folder) if tree.packed else "pictures in the folder"
+            sources.append(Source(tree, where, "pictures"))
     if not sources:
-        found = "; ".join(other_headers[:3]) or (f"{files} other files are there" if files else "it is empty")
         raise UserError(
-            f"{folder} holds no FER2013: {found}. Expected {LAYOUTS}. Put one of these there, or fetch it with "
+            f"{folder} holds no FER2013. Expected {LAYOUTS}. Put one of these there, or fetch it with "
             "`python -m src.datasets.download fer2013`."
         )
-    sources.sort(key=lambda source: (source.rank, source.name))
-    best = [source.name for source in sources if source.rank == sources[0].rank]
-    if len(best) > 1:
+    first = sources[0]
+    equal = [source.name for source in sources if (source.kind, source.tree.packed) == (first.kind, first.tree.packed)]
+    if len(equal) > 1:
         raise UserError(
-            f"{folder} holds FER2013 more than once: {', '.join(best[:5])}. Expected one copy. Remove the others."
+            f"{folder} holds FER2013 more than once: {', '.join(equal[:5])}. Expected one copy. Remove the others."
         )
-    return replace(sources[0], not_read=tuple(other.name for other in sources[1:]))
-
-
-def _read_csv_header(tree: FileTree, name: str) -> list[str]:
-    """Column names in lower case without surrounding blanks; empty when the first line is no text."""
-    try:
-        line = tree.read(name, 4096).split(b"\n")[0]
-    except MemberError as error:
-        raise damaged_archive(tree.path, error) from error
-    try:
-        fields = next(csv.reader([line.decode("utf-8-sig").strip()]), [])
-    except (UnicodeDecodeError, csv.Error):
-        return []
-    return [field.strip().lower() for field in fields]
+    return sources
 
 
 def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, dict[str, Any]]:
@@ -122,9 +99,10 @@ def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, di
     UserError when nothing is found, when more than `settings.max_bad_fraction` of the rows is unusable, when a class is
     left without a face, or when votes are wanted (`settings.labels`) and cannot be joined.
     """
-    source = find(folder)
+    source, *others = find(folder)
+    pictures = source.kind == "pictures"
     skipped = SkippedRows()
-    images, rows, rows_read, files = (_read_pictures if source.csv_name is None else _read_csv)(source, skipped)
+    images, rows, rows_read, file = (_read_pictures if pictures else _read_csv)(source, skipped)
     origin = f"{folder} ({source.name})"
     if rows_read == 0:
         raise UserError(f"{origin} holds no rows; expected about 35,887. Download it again.")
@@ -132,31 +110,26 @@ def load(folder: str | Path, settings: IngestFer2013Params) -> tuple[FaceSet, di
     labels = pd.DataFrame(rows, columns=["image_name", "usage", "expression"])
     labels["image_name"] = "fer2013/" + labels["image_name"]
     labels = labels.assign(source="fer2013", group=labels["image_name"], copy_of="", synthetic=False)[list(COLUMNS)]
-    labels, votes_file = label_faces(labels, folder, settings.labels, rows_read, pictures=source.csv_name is None)
-    faces = FaceSet(images, labels)
-    counts = check_classes(faces.labels, origin, "complete the missing folders")
-    per_usage = {
-        usage: {"faces": int(rows.sum()), **class_counts(faces.labels[rows])}
-        for usage in USAGES
-        for rows in [faces.labels["usage"] == usage]
-    }
+    labels, votes_file = label_faces(labels, Path(folder), settings.labels, rows_read, pictures)
+    counts = check_classes(labels, origin, "complete the missing folders")
+    per_usage = {usage: labels[labels["usage"] == usage] for usage in USAGES}
     report = {
         "read_from": source.name,
         "votes_from": votes_file[0] if votes_file else "",
         "labels": settings.labels,
-        "labels_that_differ": int((faces.labels["expression"] != faces.labels["original_expression"]).sum()),
-        "not_read": list(source.not_read),
+        "labels_that_differ": int((labels["expression"] != labels["original_expression"]).sum()),
+        "not_read": [other.name for other in others],
         "rows_read": rows_read,
-        "faces": len(faces),
+        "faces": len(labels),
         "skipped": skipped.report(),
         "faces_per_class": counts,
-        "faces_per_usage": per_usage,
+        "faces_per_usage": {usage: {"faces": len(rows), **class_counts(rows)} for usage, rows in per_usage.items()},
         "manifest": {
-            "files": list_files(*files, *filter(None, [votes_file])),
+            "files": list_files(file, *filter(None, [votes_file])),
             "pixels_sha256": pixels_sha256(images),
         },
     }
-    return faces, report
+    return FaceSet(images, labels), report
 
 
 def assign_usage(labels: pd.DataFrame) -> pd.Series:
@@ -165,69 +138,57 @@ def assign_usage(labels: pd.DataFrame) -> pd.Series:
 
 
 def parse_pixels(field: bytes) -> np.ndarray:
-    """2,304 whole numbers between blanks as uint8 `(2304,)`. Raises BadRow with the reason they cannot be used."""
+    """2,304 whole numbers between blanks as uint8 `(2304,)`. Raises BadRow where they are something else."""
     try:
         values = np.fromstring(field, np.int64, sep=" ")
     except ValueError:
-        reason = "a pixel is not a number" if len(field.split()) == NUM_PIXELS else f"not {NUM_PIXELS} pixels"
-        raise BadRow(reason) from None
-    if len(values) != NUM_PIXELS:
-        raise BadRow(f"not {NUM_PIXELS} pixels")
-    if values.min() < 0:
-        raise BadRow("a pixel is not a number")
-    if values.max() > 255:
-        raise BadRow("a pixel is above 255")
+        values = np.empty(0, np.int64)
+    if len(values) != NUM_PIXELS or values.min() < 0 or values.max() > 255:
+        raise BadRow(f"pixels are not {NUM_PIXELS} whole numbers 0..255")
     return values.astype(np.uint8)
 
 
-def _lines(tree: FileTree, name: str) -> Iterator[bytes]:
-    rest = b""
-    for block in tree.blocks(name, _BLOCK_BYTES):
-        *lines, rest = (rest + block).split(b"\n")
-        if len(rest) > _MAX_LINE_BYTES:
-            raise UserError(f"{name} has a line of more than {_MAX_LINE_BYTES} bytes; expected a CSV with {LAYOUTS}.")
-        yield from lines
-    yield rest
+def _fields(line: bytes) -> list[bytes]:
+    return [field.strip() for field in line.replace(b'"', b"").split(b",")]
 
 
-def _read_csv(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, list[Size]]:
-    """Images `(N, 48, 48)`, their labels, the number of rows read, and the files read with their sizes in bytes."""
-    tree, name = source.tree, str(source.csv_name)
-    header = _read_csv_header(tree, name)
-    emotion_column, pixels_column, usage_column = (header.index(column) for column in _CSV_COLUMNS)
+def _read_csv(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, Size]:
+    """Images `(N, 48, 48)`, their labels, the number of rows read, and the file read with its size in bytes."""
     codes = {str(code).encode(): expression for code, expression in enumerate(EXPRESSIONS)}
     usages = {usage.encode(): usage for usage in USAGES}
     images: list[np.ndarray] = []
     rows: list[LabelRow] = []
     number = 0
-    lines = _lines(tree, name)
+    lines = source.tree.lines(source.csv_name, _MAX_LINE_BYTES + 1)
     try:
-        with tqdm(total=tree.sizes[name], unit="B", unit_scale=True, desc=name, mininterval=1) as progress:
-            progress.update(len(next(lines)))
-            for line in lines:
-                progress.update(len(line) + 1)
-                if not line.strip():
-                    continue
-                number += 1
-                fields = line.replace(b'"', b"").split(b",")
-                try:
-                    if len(fields) != len(header):
-                        raise BadRow("wrong number of columns")
-                    expression = codes.get(fields[emotion_column].strip())
-                    usage = usages.get(fields[usage_column].strip())
-                    if expression is None or usage is None:
-                        raise BadRow("label is not 0..6" if expression is None else "unknown usage")
-                    images.append(parse_pixels(fields[pixels_column]))
-                    rows.append((f"{usage}_{number:06d}", usage, expression))
-                except BadRow as reason:
-                    skipped.add(str(reason), f"row {number}")
+        columns = _fields(next(lines, b"").removeprefix(codecs.BOM_UTF8).lower())
+        if not set(_CSV_COLUMNS) <= set(columns):
+            found = b", ".join(columns)[:80].decode(errors="replace")
+            raise UserError(f"{source.name} has the columns {found!r}. Expected {LAYOUTS}. Download it again.")
+        for line in tqdm(lines, unit=" rows", desc=source.name, mininterval=1):
+            if len(line) > _MAX_LINE_BYTES:
+                raise UserError(f"{source.name} has a line of more than {_MAX_LINE_BYTES} bytes. Expected {LAYOUTS}.")
+            if not line.strip():
+                continue
+            number += 1
+            fields = _fields(line)
+            try:
+                if len(fields) != len(columns):
+                    raise BadRow("wrong number of columns")
+                code, pixels, usage = (fields[columns.index(column)] for column in _CSV_COLUMNS)
+                if code not in codes or usage not in usages:
+                    raise BadRow("unknown usage" if code in codes else "label is not 0..6")
+                images.append(parse_pixels(pixels))
+                rows.append((f"{usages[usage]}_{number:06d}", usages[usage], codes[code]))
+            except BadRow as reason:
+                skipped.add(str(reason), f"row {number}")
     except MemberError as error:
-        raise damaged_archive(tree.path, error) from error
+        raise damaged_archive(source.tree.path, error) from error
     faces = np.array(images, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-    return faces, rows, number, [(source.name, tree.sizes[name])]
+    return faces, rows, number, (source.name, source.tree.sizes[source.csv_name])
 
 
-def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, list[Size]]:
+def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, list[LabelRow], int, Size]:
     """Read the Kaggle folder layout, sorted by picture name. Returns what `_read_csv` does."""
     tree = source.tree
     matches = [(name, match) for name in tree.sizes if (match := _PICTURE.fullmatch(name))]
@@ -237,38 +198,26 @@ def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, li
             f"{tree.path} has pictures in folders of unknown class: {', '.join(unknown[:5])}; expected "
             f"{', '.join(EXPRESSIONS)}. Rename or remove these folders."
         )
-    # Numbers are unique within a class only: Kaggle's archive has different pictures of one name in two classes.
-    stems = {(match["stem"], FOLDER_NAMES[match["folder"].lower()]) for _, match in matches}
-    classes_of_stem = Counter(stem for stem, _ in stems)
-    wanted: dict[str, LabelRow] = {}
+    images: dict[LabelRow, np.ndarray] = {}
     seen: dict[str, str] = {}
-    for name, match in matches:
-        stem = _STEM.fullmatch(match["stem"])
-        expression = FOLDER_NAMES[match["folder"].lower()]
-        image_name = match["stem"] if classes_of_stem[match["stem"]] == 1 else f"{match['stem']}_{expression}"
+    for name, match in tqdm(matches, unit=" pictures", desc="fer2013", mininterval=1):
+        stem, expression = _STEM.fullmatch(match["stem"]), FOLDER_NAMES[match["folder"].lower()]
+        # Numbers are unique within a class only: Kaggle's archive has different pictures of one name in two classes.
+        image_name = f"{match['stem']}_{expression}"
         if stem is None:
             skipped.add("file name without usage", name)
         elif image_name in seen:
             skipped.add("file name used twice", f"{name} and {seen[image_name]}")
         else:
             seen[image_name] = name
-            wanted[name] = (image_name, stem["usage"], expression)
-    images: dict[LabelRow, np.ndarray] = {}
-    trouble = []
-    contents = tree.read_many(wanted)
-    for name, content in tqdm(contents, total=len(wanted), unit=" pictures", desc="fer2013", mininterval=1):
-        try:
-            if isinstance(content, MemberError):
-                raise PhotoError(str(content))
-            images[wanted[name]] = _decode_picture(content)
-        except PhotoError as reason:
-            trouble.append((str(reason), name))
-    for bad_reason, name in sorted(trouble):  # archives are read in storage order
-        skipped.add(bad_reason, name)
+            try:
+                images[image_name, stem["usage"], expression] = _decode_picture(tree.read(name))
+            except (PhotoError, MemberError) as reason:
+                skipped.add(str(reason), name)
     rows = sorted(images)
-    faces = np.stack([images[row] for row in rows]) if rows else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    files = [(f"{source.name} ({len(matches)} pictures)", sum(tree.sizes[name] for name, _ in matches))]
-    return faces, rows, len(matches), files
+    faces = np.array([images[row] for row in rows], np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+    file = (f"{source.name} ({len(matches)} pictures)", sum(tree.sizes[name] for name, _ in matches))
+    return faces, rows, len(matches), file
 
 
 def _decode_picture(content: bytes) -> np.ndarray:

@@ -7,13 +7,12 @@ whose file names carry the row, which is checked against the usage of every row.
 """
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from src.datasets.archives import MemberError, find_named, open_tree_and_archives
+from src.datasets.archives import open_tree_and_archives, read_named
 from src.errors import UserError
 from src.expressions import CODE, EXPRESSIONS
 from src.faceset import FERPLUS, ORIGINAL, OTHER_VOTES, VOTES
@@ -29,66 +28,53 @@ _COLUMNS = dict(
         strict=True,
     )
 )
-_ROW_IN_NAME = re.compile(r"fer2013/(?P<usage>[A-Za-z]+)_(?P<row>\d+)(?:_[a-z]+)?")
+_ROW_IN_NAME = r"^fer2013/[A-Za-z]+_([0-9]{1,9})(?:_[a-z]+)?$"
 
 
 def find_votes(folder: Path) -> tuple[str, bytes] | None:
     """Name and content of the votes file anywhere below `folder`, plain or in an archive; None where there is none."""
-    found = find_named(open_tree_and_archives(folder), VOTES_FILE)
-    if not found:
-        return None
-    tree, name = found[0]
-    try:
-        return tree.full_name(name, folder), tree.read(name)
-    except MemberError as error:
-        where = folder / tree.full_name(name, folder)
-        raise UserError(f"{where}: {error}. Download it again from {VOTES_URL}.") from None
+    return next(iter(read_named(open_tree_and_archives(folder), VOTES_FILE, folder).items()), None)
 
 
 def parse_votes(content: bytes, where: str) -> pd.DataFrame:
     """The votes file as a table: usage, then the ten columns of votes, Int64, one row per row of fer2013.csv."""
-    remedy = f"Download it again from {VOTES_URL}."
     try:
         table = pd.read_csv(io.BytesIO(content), dtype={"Usage": str}).rename(columns=str.strip)
         votes = table[list(_COLUMNS.values())].astype("Int64")  # raises where a number is not whole
-        usage = table["Usage"]
+        if not votes.isin(range(11)).all(axis=None):
+            raise ValueError("numbers of votes outside 0..10")
+        return votes.set_axis(list(_COLUMNS), axis=1).assign(usage=table["Usage"])
     except (KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"{where} is not FER+'s table of votes ({reason}); expected the columns Usage, "
-            f"{', '.join(_COLUMNS.values())}. {remedy}"
+            f"{', '.join(_COLUMNS.values())}. Download it again from {VOTES_URL}."
         ) from None
-    if not ((votes >= 0) & (votes <= 10)).fillna(False).all(axis=None):
-        raise UserError(f"{where} holds numbers of votes outside 0..10. {remedy}")
-    return votes.set_axis(list(_COLUMNS), axis=1).assign(usage=usage)
 
 
-def rows_of(labels: pd.DataFrame, usages: np.ndarray, from_names_of_pictures: bool) -> np.ndarray | None:
+def rows_of(labels: pd.DataFrame, usages: np.ndarray, pictures: bool) -> np.ndarray | None:
     """The row in fer2013.csv of every face, from its name, int64 `(N,)`; None where the names do not carry it.
 
     labels: image_name, usage. usages: the usage of every row. Names of CSV rows count from 1; those of pictures from 0
     or 1, whichever agrees with the usages. (Kaggle's `msambare/fer2013` numbers its pictures otherwise.)
     """
-    matches = [_ROW_IN_NAME.fullmatch(name) for name in labels["image_name"]]
-    if not all(matches):
+    texts = labels["image_name"].str.extract(_ROW_IN_NAME, expand=False)
+    if labels.empty or texts.isna().any() or not (numbers := texts.astype(np.int64)).is_unique:
         return None
-    numbers = np.array([int(match["row"]) for match in matches if match], np.int64)
-    for first in (0, 1) if from_names_of_pictures else (1,):
-        rows = numbers - first
-        inside = len(rows) and rows.min() >= 0 and rows.max() < len(usages) and len(np.unique(rows)) == len(rows)
-        if inside and (usages[rows] == labels["usage"].to_numpy()).all():
+    for first in (0, 1) if pictures else (1,):
+        rows = numbers.to_numpy() - first
+        if rows.min() >= 0 and rows.max() < len(usages) and (usages[rows] == labels["usage"]).all():
             return rows
     return None
 
 
 def join_votes(labels: pd.DataFrame, votes: pd.DataFrame, rows: np.ndarray, source: str) -> pd.DataFrame:
-    """Labels with the votes of each face, and `expression` by `source`.
+    """Labels with the ten columns of votes of each face, and `expression` by `source`.
 
-    Adds the ten columns of votes, `original_expression` (FER2013's label) and `label_source`. source: "ferplus" makes
-    the largest of the seven votes the expression (ties, and faces without any such vote: FER2013's own label if it is
-    among the tied, else the first in class order), "original" keeps FER2013's.
+    source: "ferplus" makes the largest of the seven votes the expression (ties, and faces without any such vote:
+    FER2013's own label if it is among the tied, else the first in class order), "original" keeps FER2013's.
     """
-    joined = labels.assign(original_expression=labels["expression"], label_source=source)
+    joined = labels.assign(label_source=source)
     for column in (*VOTES, *OTHER_VOTES):
         joined[column] = votes[column].array[rows]
     if source == FERPLUS:
@@ -100,39 +86,36 @@ def join_votes(labels: pd.DataFrame, votes: pd.DataFrame, rows: np.ndarray, sour
 
 
 def label_faces(
-    labels: pd.DataFrame, folder: str | Path, source: str, rows_read: int, pictures: bool
+    labels: pd.DataFrame, folder: Path, source: str, rows_read: int, pictures: bool
 ) -> tuple[pd.DataFrame, tuple[str, int] | None]:
-    """Labels of FER2013's faces with the votes that lie beside them; name and size of the votes file if it was used.
+    """Labels of FER2013's faces with the votes that lie beside them, and `original_expression`, FER2013's label.
 
     rows_read: rows of fer2013.csv, unusable ones included. pictures: whether the faces come from picture folders.
-    Raises UserError when votes are wanted and cannot be had, or when the votes are of another table.
+    Gives name and size of the votes file too, if it was used. Raises UserError when votes are wanted and cannot be had,
+    or when the votes are of another table.
     """
-    found = find_votes(Path(folder))
-    num_votes = 0
-    if found:
+    labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)
+    reason = (
+        f"{folder} has no {VOTES_FILE}, the votes of FER+. Fetch it with `python -m src.datasets.download fer2013`, or "
+        f"put it there yourself (from {VOTES_URL})"
+    )
+    if found := find_votes(folder):
         name, content = found
         votes = parse_votes(content, f"{folder}/{name}")
-        num_votes = len(votes)
-        if pictures or num_votes == rows_read:
-            rows = rows_of(labels, votes["usage"].to_numpy(object), from_names_of_pictures=pictures)
-            if rows is not None:
-                return join_votes(labels, votes, rows, source), (name, len(content))
+        rows = rows_of(labels, votes["usage"].to_numpy(object), pictures)
+        if rows is not None and (pictures or len(votes) == rows_read):
+            return join_votes(labels, votes, rows, source), (name, len(content))
+        reason = f"{folder}/{name} cannot be joined: "
+        if pictures:
+            reason += (
+                "the file names of these pictures do not carry the row of fer2013.csv. Use fer2013.csv or "
+                "icml_face_data.csv"
+            )
+        else:
+            reason += (
+                f"it has {len(votes)} rows, the table of faces {rows_read}, or their usages differ; expected one row "
+                "of votes for each row of fer2013.csv, in its order. Use both files as published"
+            )
     if source == ORIGINAL:
-        return labels.assign(original_expression=labels["expression"], label_source=ORIGINAL), None
-    if not found:
-        reason = (
-            f"{folder} has no {VOTES_FILE}, the votes of FER+. Fetch it with `python -m src.datasets.download "
-            f"fer2013`, put it there yourself (from {VOTES_URL})"
-        )
-    elif pictures:
-        reason = (
-            f"{folder}/{found[0]} cannot be joined to these pictures: their file names do not carry the row of "
-            "fer2013.csv. Use fer2013.csv or icml_face_data.csv"
-        )
-    else:
-        reason = (
-            f"{folder}/{found[0]} has {num_votes} rows, the table of faces {rows_read}, or "
-            "their usages differ; expected one row of votes for each row of fer2013.csv, in its order. Use both files "
-            "as published"
-        )
+        return labels, None
     raise UserError(f"{reason}, or set ingest_fer2013.labels=original to use FER2013's own labels.")

@@ -8,7 +8,45 @@ from src.errors import UserError
 from src.expressions import EXPRESSIONS
 from src.faceset import class_counts
 
-_EXAMPLES = 5  # kept per reason
+
+class BadRow(Exception):
+    """A row cannot be used; the text is the reason under which it is counted."""
+
+
+class SkippedRows:
+    """Rows by reason."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[str]] = {}
+
+    def add(self, reason: str, row: str) -> None:
+        """Count one row; `row` says where to find it ("line 12", a file name)."""
+        self._rows.setdefault(reason, []).append(row[:120])
+
+    def report(self) -> dict[str, Any]:
+        """For metrics files, sorted by reason, with the first few rows of each."""
+        reasons = sorted(self._rows)
+        return {
+            "total": sum(len(rows) for rows in self._rows.values()),
+            "by_reason": {reason: len(self._rows[reason]) for reason in reasons},
+            "examples": {reason: self._rows[reason][:5] for reason in reasons},
+        }
+
+    def check(self, rows_read: int, max_bad_fraction: float, parameter: str, origin: str) -> None:
+        """Raise UserError when more than `max_bad_fraction` of `rows_read` was skipped.
+
+        parameter: the key in params.yaml that sets the limit. origin: what was read, for the message.
+        """
+        total = self.report()["total"]
+        if total <= max_bad_fraction * rows_read:
+            return
+        frequent = sorted(self._rows.items(), key=lambda item: -len(item[1]))
+        reasons = "; ".join(f"{len(rows)} x {reason} ({', '.join(rows[:3])})" for reason, rows in frequent)
+        raise UserError(
+            f"{origin}: {total} of {rows_read} rows ({total / rows_read:.1%}) cannot be used, expected at most "
+            f"{max_bad_fraction:.1%} ({parameter} in params.yaml): {reasons}. Fetch the data again or mend these rows; "
+            "if they are meant to be skipped, raise that parameter."
+        )
 
 
 def check_classes(labels: pd.DataFrame, origin: str, remedy: str) -> dict[str, int]:
@@ -21,51 +59,3 @@ def check_classes(labels: pd.DataFrame, origin: str, remedy: str) -> dict[str, i
             f"({', '.join(EXPRESSIONS)}). Download it again, or {remedy}."
         )
     return counts
-
-
-class BadRow(Exception):
-    """A row cannot be used; the text is the reason under which it is counted."""
-
-
-class SkippedRows:
-    """Counts by reason, in order of first appearance, and the first few examples of each."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.examples: dict[str, list[str]] = {}
-
-    def add(self, reason: str, example: str) -> None:
-        """Count one row; `example` says where to find it ("line 12", a file name)."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < _EXAMPLES:
-            examples.append(example[:120])
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    def report(self) -> dict[str, Any]:
-        """For metrics files, sorted by reason."""
-        return {
-            "total": self.total,
-            "by_reason": dict(sorted(self.counts.items())),
-            "examples": dict(sorted(self.examples.items())),
-        }
-
-    def check(self, rows_read: int, max_bad_fraction: float, parameter: str, origin: str) -> None:
-        """Raise UserError when more than `max_bad_fraction` of `rows_read` was skipped.
-
-        parameter: the key in params.yaml that sets the limit. origin: what was read, for the message.
-        """
-        if self.total <= max_bad_fraction * rows_read:
-            return
-        reasons = "; ".join(
-            f"{count} x {reason} ({', '.join(self.examples[reason][:3])})"
-            for reason, count in sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
-        )
-        raise UserError(
-            f"{origin}: {self.total} of {rows_read} rows ({self.total / rows_read:.1%}) cannot be used, expected at "
-            f"most {max_bad_fraction:.1%} ({parameter} in params.yaml): {reasons}. "
-            "Fetch the data again or mend these rows; if they are meant to be skipped, raise that parameter."
-        )

@@ -69,32 +69,31 @@ def crop_faces(
     for face, photo in enumerate(photo_of_face):
         faces_of_photo.setdefault(photo, []).append(face)
     crops = np.zeros((len(boxes), image_size, image_size), np.uint8)
+    failures: dict[int, str] = {}
 
-    def crop(item: tuple[str, list[int]]) -> tuple[list[int], str]:
-        photo, faces = item
+    def crop(photo: str) -> None:
+        faces = faces_of_photo[photo]
         try:
             crops[faces] = crop_photo(photos, photo, [boxes[face] for face in faces], image_size, margin)
         except (PhotoError, MemberError) as reason:
-            return faces, str(reason)
-        return faces, ""
+            failures.update(dict.fromkeys(faces, str(reason)))
 
-    failures: dict[int, str] = {}
     with ThreadPoolExecutor(workers) as pool:
-        results = pool.map(crop, faces_of_photo.items())
-        for faces, reason in tqdm(results, total=len(faces_of_photo), unit=" photos", desc="crop", mininterval=1):
-            failures |= dict.fromkeys(faces, reason) if reason else {}
+        done = pool.map(crop, faces_of_photo)
+        for _ in tqdm(done, total=len(faces_of_photo), unit=" photos", desc="crop", mininterval=1):
+            pass
     return crops, failures
 
 
 def read_box_table(path: str | Path) -> pd.DataFrame:
     """The table of faces in photos that an ingest stage has written. Raises UserError when it is damaged."""
-    remedy = f"Rebuild it with `dvc repro -f -s ingest_{Path(path).stem}`."
     try:
         table = pd.read_csv(path, keep_default_na=False, dtype={"image_name": str, "photo": str, "group": str})
+        if tuple(table.columns) != BOX_COLUMNS or any(table[name].dtype.kind != "i" for name in BOX_COLUMNS[2:6]):
+            raise ValueError(f"expected the columns {', '.join(BOX_COLUMNS)}")
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). {remedy}") from error
-    if tuple(table.columns) != BOX_COLUMNS or any(table[name].dtype.kind != "i" for name in BOX_COLUMNS[2:6]):
-        raise UserError(f"{path} is damaged; expected the columns {', '.join(BOX_COLUMNS)}. {remedy}")
+        again = f"dvc repro -f -s ingest_{Path(path).stem}"
+        raise UserError(f"{path} is damaged ({error}). Rebuild it with `{again}`.") from error
     return table
 
 
@@ -106,6 +105,19 @@ def resize_faces(faces: FaceSet, image_size: int) -> np.ndarray:
     return np.stack([crop_face(np.asarray(image), (0, 0, size, size), image_size, margin=0) for image in faces.images])
 
 
+def _crop_table(
+    table: pd.DataFrame, photos: PhotoFolder, settings: CropParams, skipped: SkippedRows
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Crops and labels of the faces of a table of boxes; without those that cannot be cropped, which are counted."""
+    boxes: list[Box] = list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None))
+    crops, failures = crop_faces(photos, list(table["photo"]), boxes, settings.image_size, settings.margin)
+    for face, reason in sorted(failures.items()):
+        skipped.add(reason, str(table["image_name"].iloc[face]))
+    kept = ~np.isin(np.arange(len(table)), list(failures))
+    labels = table.loc[kept, ["image_name", "expression", "group", "confidence"]]
+    return crops[kept], labels.assign(confidence=labels["confidence"].map(str), copy_of="", synthetic=False)
+
+
 def combine(raw: str | Path, interim: str | Path, settings: CropParams) -> tuple[FaceSet, dict[str, Any]]:
     """Faces of every source of the registry, one behind the other.
 
@@ -115,28 +127,19 @@ def combine(raw: str | Path, interim: str | Path, settings: CropParams) -> tuple
     """
     images, tables, skipped, rows_read = {}, [], SkippedRows(), 0
     for name, source in SOURCES.items():
-        path = Path(interim, f"{name}.csv")
-        if not path.is_file() and not path.with_suffix("").is_dir():
-            raise UserError(
-                f"{path.with_suffix('')} (or {path.name}) is missing. Build it with `dvc repro ingest_{name}`, or "
-                "fetch it with `dvc pull`."
-            )
-        if path.is_file():
-            table = read_box_table(path)
-            boxes: list[Box] = list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None))
-            photos = source.find(Path(raw, name)).photos
-            crops, failures = crop_faces(photos, list(table["photo"]), boxes, settings.image_size, settings.margin)
-            for face, reason in sorted(failures.items()):
-                skipped.add(reason, str(table["image_name"].iloc[face]))
+        path = Path(interim, name)
+        if path.is_dir():
+            faces = FaceSet.load(path)
+            images[name], labels = resize_faces(faces, settings.image_size), faces.labels
+        elif path.with_suffix(".csv").is_file():
+            table = read_box_table(path.with_suffix(".csv"))
             rows_read += len(table)
-            kept = ~np.isin(np.arange(len(table)), list(failures))
-            images[name] = crops[kept]
-            labels = table.loc[kept, ["image_name", "expression", "group", "confidence"]]
-            labels = labels.assign(confidence=labels["confidence"].map(str), copy_of="", synthetic=False)
+            images[name], labels = _crop_table(table, source.find(Path(raw, name)).photos, settings, skipped)
         else:
-            faces = FaceSet.load(Path(interim, name))
-            images[name] = resize_faces(faces, settings.image_size)
-            labels = faces.labels
+            raise UserError(
+                f"{path} (or {name}.csv) is missing. Build it with `dvc repro ingest_{name}`, or fetch it with "
+                "`dvc pull`."
+            )
         if "label_source" not in labels:
             labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)
         tables.append(labels.assign(source=name, usage=source.assign_usage(labels)))
@@ -144,8 +147,7 @@ def combine(raw: str | Path, interim: str | Path, settings: CropParams) -> tuple
     joint = pd.concat(tables, ignore_index=True)
     joint = joint[[*COLUMNS, *(column for column in joint if column not in COLUMNS)]]
     texts = [column for column in joint if column not in (*VOTES, *OTHER_VOTES)]
-    joint = joint.fillna(dict.fromkeys(texts, ""))
-    combined = FaceSet(np.concatenate(list(images.values())), joint)
+    combined = FaceSet(np.concatenate(list(images.values())), joint.fillna(dict.fromkeys(texts, "")))
     report = {
         "faces": len(combined),
         "faces_per_source": {name: len(crops) for name, crops in images.items()},

@@ -60,16 +60,14 @@ def balance(faces: FaceSet, params: SmoteParams) -> FaceSet:
     new = resampled[len(faces) :]
     images = np.clip(np.rint(new[:, :-NUM_CLASSES]), 0, 255).astype(np.uint8).reshape(-1, size, size)
     names = [f"smote/{number:06d}" for number in range(len(new))]
-    labels = pd.DataFrame({"image_name": names, "source": "smote", "group": names, "synthetic": True})
-    labels["expression"] = [EXPRESSIONS[code] for code in targets[len(faces) :]]
-    labels = labels.assign(original_expression=labels["expression"], label_source=ORIGINAL)
+    kinds = faces.labels.dtypes.to_dict()
+    values: dict[Any, Any] = {
+        column: pd.NA if kind == "Int64" else False if kind == "bool" else "" for column, kind in kinds.items()
+    }
+    values |= {"image_name": names, "source": "smote", "group": names, "synthetic": True, "label_source": ORIGINAL}
+    values["expression"] = values["original_expression"] = [EXPRESSIONS[code] for code in targets[len(faces) :]]
     if "label_source" in faces.labels and (faces.labels["label_source"] == FERPLUS).any():
         votes = np.rint(new[:, -NUM_CLASSES:] * _NUM_VOTERS).astype(np.int64)
-        labels = labels.assign(label_source=FERPLUS, **dict(zip(VOTES, votes.T, strict=True)))
-    for column in faces.labels.columns.difference(labels.columns):
-        kind = faces.labels[column].dtype
-        labels[column] = pd.Series(
-            [pd.NA if kind == "Int64" else False if kind == "bool" else ""] * len(new), dtype=kind
-        )
-    labels = labels[faces.labels.columns].astype(faces.labels.dtypes.to_dict())
+        values |= {"label_source": FERPLUS, **dict(zip(VOTES, votes.T, strict=True))}
+    labels = pd.DataFrame(values)[list(kinds)].astype(kinds)
     return FaceSet(np.concatenate([faces.images, images]), pd.concat([faces.labels, labels], ignore_index=True))

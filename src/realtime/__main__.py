@@ -39,11 +39,12 @@ Exit codes: 0 done (what could not be read among several sources is named), 1 so
 
 _SOURCE = """camera index or device, or any number of videos, pictures, folders, URLs, pipes; - is standard input
 (default: 0, the first camera)"""
-_RECONNECT = "try for S seconds to connect again to a camera or stream that stopped (default: 30; 0 is not at all)"
+_RECONNECT = "try for S seconds to connect again to what stopped (default: %(default)g; 0 is not at all)"
 _OUTPUT = "annotated video (.mp4, .mkv, .mov), with the sound of a file; or picture; for several sources a folder"
 _SUMMARY = "per person: timeline and shares of time as .png, or a table as .json; may be given twice"
 _DETECTOR = "auto: YuNet, fetched once (230 kB), or else Haar, which is built in"
-_DETECT_EVERY = "search for faces every S seconds, follow them between (default: 0.1; 0 is every frame)"
+_DETECT_EVERY = "search for faces every S seconds, follow them between (default: %(default)s; 0 is every frame)"
+_SMOOTHING = "time constant of the smoothing (default: %(default)s; 0 is off)"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("how to recognize").add_argument
     add("--detector", choices=("auto", "yunet", "haar"), default="auto", help=_DETECTOR)
     add("--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one")
-    add("--detect-every", type=float, metavar="S", help=_DETECT_EVERY)
-    add("--smoothing", type=float, metavar="S", help="time constant of the smoothing (default: 0.6; 0 is off)")
+    add("--detect-every", type=float, default=0.1, metavar="S", help=_DETECT_EVERY)
+    add("--smoothing", type=float, default=0.6, metavar="S", help=_SMOOTHING)
     add("--uncertain-below", type=float, metavar="P", help="say uncertain below P (default: the model's)")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads of each step (default: 1)")
     return parser
@@ -142,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     from src.realtime.files import run_headless
     from src.realtime.overlay import View
     from src.realtime.playlist import Playlist
-    from src.realtime.results import Results, Wanted, describe_run
+    from src.realtime.results import Results, Wanted, describe_run, disk_full
     from src.realtime.session import Session
     from src.realtime.sources import CameraFormat
     from src.realtime.window import LiveWindow, require_display
@@ -163,12 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = Wanted(options.csv, options.json, options.output, options.summary)
     wanted.check(playlist, [path for path in (model, options.detector_model) if path is not None])
     cv2.setNumThreads(options.threads)
-    chosen = {
-        "detect_every_s": options.detect_every,
-        "smoothing_s": options.smoothing,
-        "uncertain_below": options.uncertain_below,
-    }
-    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+    settings = Settings(options.detect_every, options.smoothing, uncertain_below=options.uncertain_below)
     detector, reason = open_detector(options.detector, options.detector_model)
     recognizer = ExpressionRecognizer(model, detector, settings, options.threads)
     print(reason, file=sys.stderr)
@@ -186,6 +182,8 @@ def main(arguments: list[str] | None = None) -> None:
             run_headless(playlist, session, results)
         else:
             LiveWindow(playlist, session, results, options.save_to).run()
+    except OSError as error:
+        raise disk_full(error) from error
     finally:
         playlist.close()
 

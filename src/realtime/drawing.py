@@ -36,21 +36,18 @@ EXPRESSION_COLOURS: dict[str, Colour] = {
 
 @lru_cache(maxsize=192)  # a few MB; what is in view at a time
 def _letters(text: str, height: int, bold: bool) -> np.ndarray:
-    """Coverage of a line of text, float32 `(h, w, 1)` in [0, 1]; capitals are `height` pixels high."""
+    """Coverage of a text that is not blank, float32 `(h, w, 1)` in [0, 1]; capitals are `height` pixels high."""
     text = text.encode("ascii", "replace").decode()
     scale = height * _OVERSAMPLING / _CAPITAL_HEIGHT
     weight = max(1, round(height * _OVERSAMPLING * (0.17 if bold else 0.11)))
     (width, above), below = cv2.getTextSize(text, _FONT, scale, weight)
-    pad = weight
-    canvas = np.zeros((above + below + 2 * pad, width + 2 * pad), np.uint8)
-    cv2.putText(canvas, text, (pad, above + pad), _FONT, scale, 255, weight, cv2.LINE_AA)
-    size = (max(1, round(canvas.shape[1] / _OVERSAMPLING)), max(1, round(canvas.shape[0] / _OVERSAMPLING)))
+    canvas = np.zeros((above + below + 2 * weight, width + 2 * weight), np.uint8)
+    cv2.putText(canvas, text, (weight, above + weight), _FONT, scale, 255, weight, cv2.LINE_AA)
+    size = (round(canvas.shape[1] / _OVERSAMPLING), round(canvas.shape[0] / _OVERSAMPLING))
     shrunk = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     columns, rows = np.flatnonzero(shrunk.any(axis=0)), np.flatnonzero(shrunk.any(axis=1))
-    if not len(columns):
-        return np.zeros((1, max(1, height // 3 * len(text)), 1), np.float32)
     # Cut at the sides, not above and below: lines of text keep one baseline.
-    return shrunk[: max(rows[-1] + 1, 1), columns[0] : columns[-1] + 1, None]
+    return shrunk[: rows[-1] + 1, columns[0] : columns[-1] + 1, None]
 
 
 def text_width(text: str, height: int, *, bold: bool = False) -> int:
@@ -67,7 +64,7 @@ def draw_text(
         height -= 1
     mask = _letters(text, height, bold)
     # Capitals start below the room for accents.
-    top -= max(0, _capital_top(height, bold))
+    top -= _capital_top(height, bold)
     left = max(0, min(left, columns - mask.shape[1]))
     top = max(0, min(top, rows - mask.shape[0]))
     patch = scene[top : top + mask.shape[0], left : left + mask.shape[1]]
@@ -111,10 +108,9 @@ def draw_panel(
     patch = scene[rows, columns]
     if patch.size == 0:
         return
-    if radius == 0:
-        mixed = patch.astype(np.float32) * (1 - opacity) + np.array(colour, np.float32) * opacity
-    else:
-        mask = _rounded(width, height, radius) * np.float32(opacity)
+    mask: np.ndarray | float = opacity
+    if radius:
+        mask = opacity * _rounded(width, height, radius)
         mask = mask[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        mixed = patch + mask * (np.array(colour, np.float32) - patch)
+    mixed = patch + mask * (np.array(colour, np.float32) - patch)
     scene[rows, columns] = mixed.astype(np.uint8)

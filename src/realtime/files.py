@@ -1,24 +1,22 @@
 """Recognize without a window: every frame of all files at full speed, or the newest frames of a camera, into files."""
 
 import contextlib
-import errno
+import sys
 import time
 
 from tqdm import tqdm
 
-from src.errors import UserError
 from src.realtime.playlist import Playlist
 from src.realtime.results import Results
 from src.realtime.session import Session
 from src.realtime.sources import Source, say
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-
 
 def run_headless(playlist: Playlist, session: Session, results: Results) -> None:
     """Run to the end of all sources; prints what was found and where it went.
 
-    Raises UserError when nothing can be read or the disk is full; the results of the frames before are complete.
+    Raises UserError when nothing can be read, OSError when the disk is full; the results of the frames before are
+    complete.
     """
     start_s = time.perf_counter()
     frames = with_face = 0
@@ -40,27 +38,14 @@ def run_headless(playlist: Playlist, session: Session, results: Results) -> None
             frames += 1
             with_face += bool(result.faces)
             bar.update(1 if playlist.single or not source.continuous else 0)
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        raise UserError(
-            f"The disk is full: {error.filename or 'an output'} could not be continued after {frames} frames. "
-            "What was written before is complete. Free some space and run again."
-        ) from error
     finally:
         with contextlib.suppress(OSError):
             bar.close()
         written = results.close()
         elapsed_s = time.perf_counter() - start_s
         rate = frames / elapsed_s if elapsed_s > 0 else 0
-        tell(f"{frames} frames in {elapsed_s:.1f} s ({rate:.0f} frames/s), {with_face} with a face")
+        say(f"{frames} frames in {elapsed_s:.1f} s ({rate:.0f} frames/s), {with_face} with a face", sys.stdout)
         if written and frames:
-            tell("wrote " + ", ".join(map(str, written)))
+            say("wrote " + ", ".join(map(str, written)), sys.stdout)
         if playlist.skipped and frames:
             say(f"warning: {len(playlist.skipped)} of {len(playlist.entries)} sources could not be read")
-
-
-def tell(text: str) -> None:
-    """A line on standard output; a closed terminal is no reason to end."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, flush=True)

@@ -33,9 +33,9 @@ class Entry:
     """One source that is opened when its turn comes. name: relative to the folder it was found in."""
 
     name: str
-    path: Path | None
-    picture: bool
     open: Callable[[], Source]
+    path: Path | None = None
+    picture: bool = False
 
 
 class Playlist:
@@ -80,22 +80,19 @@ class Playlist:
             self._live = True
             name = f"camera {text}" if text.isdecimal() else text
             target = int(text) if text.isdecimal() else text
-            self._add_entry(name, partial(LiveSource, target, name, self._wanted, self._reconnect_s))
+            self.entries.append(Entry(name, partial(LiveSource, target, name, self._wanted, self._reconnect_s)))
         elif "://" in text:
-            self._add_entry(name, partial(open_url, text, name, self._reconnect_s))
+            self.entries.append(Entry(name, partial(open_url, text, name, self._reconnect_s)))
         elif text == "-":
-            self._add_entry("standard input", lambda: VideoFile(Pipe(None), "standard input"))
+            self.entries.append(Entry("standard input", lambda: VideoFile(Pipe(None), "standard input")))
         elif path.is_fifo():
-            self._add_entry(path.name, lambda: VideoFile(Pipe(path), path.name))
+            self.entries.append(Entry(path.name, lambda: VideoFile(Pipe(path), path.name)))
         elif path.is_dir():
             self._add_folder(path)
         elif path.exists():
             self._add_file(path, path.name)
         else:
             raise UserError(f"{name} does not exist. Name a camera index, a video, a picture, a folder or a URL.")
-
-    def _add_entry(self, name: str, opener: Callable[[], Source]) -> None:
-        self.entries.append(Entry(name, None, False, opener))
 
     def _add_file(self, path: Path, name: str) -> None:
         suffix, number = path.suffix.lower(), len(self.entries)
@@ -112,7 +109,7 @@ class Playlist:
             return LiveSource(path, name) if self._as_camera else video
 
         self._live = self._live or self._as_camera
-        self.entries.append(Entry(name, path, picture, open_file))
+        self.entries.append(Entry(name, open_file, path, picture))
 
     def _add_folder(self, folder: Path) -> None:
         known = (*PICTURES, *HEIC, *VIDEOS)

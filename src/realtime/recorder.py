@@ -6,7 +6,7 @@ finished MP4 is an ordinary one, which browsers play and seek in.
 """
 
 import contextlib
-import os
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,6 @@ import av
 import cv2
 import numpy as np
 
-from src.errors import UserError
 from src.realtime.sources import VideoFile, say
 from src.storage import replace_file
 
@@ -28,56 +27,36 @@ _LONGEST_GAP_S = 2.0  # a pause of a live source is not shown longer
 _COPIED_SOUND = {"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"}  # what MP4 takes; else it becomes AAC
 
 
-class _Disk:
-    """A file that PyAV writes. When the disk is full it keeps what it has and swallows the rest: an index that does
-    not fit must not spoil the fragments before it."""
+class _Disk(io.FileIO):
+    """A file that PyAV writes. After the first write that fails it swallows the rest: an index that does not fit must
+    not spoil the fragments before it."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._file = path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0))
-        self._at = self._end = 0
-        self.error: OSError | None = None
+    error: OSError | None = None
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: bytes) -> int:  # type: ignore[override]
         rest = memoryview(content)
-        while len(rest) and self.error is None:
-            try:
-                os.lseek(self._file, self._at, os.SEEK_SET)
-                count = os.write(self._file, rest)
-            except OSError as error:
-                error.filename = str(self._path)
-                self.error = error
-                break
-            self._at, rest = self._at + count, rest[count:]
-        self._at += len(rest)
-        self._end = max(self._end, self._at)
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            error.filename = str(self.name)
+            self.error = error
         return len(content)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + {0: 0, 1: self._at, 2: self._end}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def close(self) -> None:
-        os.close(self._file)
 
 
 class VideoRecorder:
     """A video that grows frame by frame.
 
-    A frame of another size is fitted into the first one's, on black. sound: the video whose sound to take over. live:
-    times count from the first frame, and long pauses are cut. Raises UserError on a name that is no video's, OSError
-    when the disk is full; what was written before plays.
+    path: ends as one of `RECORDED`. A frame of another size is fitted into the first one's, on black. sound: the video
+    whose sound to take over. live: times count from the first frame, and long pauses are cut. Raises OSError when the
+    disk is full; what was written before plays.
     """
 
     def __init__(self, path: Path, *, sound: VideoFile | None = None, live: bool = False, threads: int = 1) -> None:
-        if path.suffix.lower() not in RECORDED:
-            raise UserError(f"{path} is not a video name; expected one that ends in {', '.join(RECORDED)}.")
         self.path, self.frames = path, 0
         self._live, self._sound_of, self._threads = live, sound, threads
-        self._disk = _Disk(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._disk = _Disk(path, "w")
         self._container: Any = None
         self._start_s = self._last_s = self._step_s = 0.0
         self._last_pts, self._key_s = -1, 0.0
@@ -102,8 +81,7 @@ class VideoRecorder:
         if at_s - self._key_s >= _KEY_S:
             frame.pict_type, self._key_s = av.video.frame.PictureType.I, at_s
         self._mux_sound(at_s)
-        for packet in self._video.encode(frame):
-            self._container.mux(packet)
+        self._container.mux(self._video.encode(frame))
         self.frames += 1
         if self._disk.error is not None:
             raise self._disk.error
@@ -139,29 +117,7 @@ class VideoRecorder:
             written = self._container.add_stream_from_template(heard)
         else:
             written = self._container.add_stream("aac", rate=heard.sample_rate, layout=heard.layout.name)
-
-        def packets() -> Iterator[tuple[float, Any]]:
-            with source:
-                for packet in source.demux(heard):
-                    if packet.pts is None:
-                        continue
-                    at_s = float(packet.pts * packet.time_base) - start_s
-                    if at_s < 0:  # the encoder's run-in, which would move the picture
-                        continue
-                    if copied:
-                        packet.stream = written
-                        shift = round(start_s / packet.time_base)
-                        packet.pts, packet.dts = packet.pts - shift, packet.pts - shift
-                        yield at_s, packet
-                        continue
-                    with contextlib.suppress(av.error.InvalidDataError):
-                        for frame in packet.decode():
-                            frame.pts, frame.time_base = round(at_s * heard.sample_rate), Fraction(1, heard.sample_rate)
-                            yield from ((at_s, encoded) for encoded in written.encode(frame) if encoded.pts >= 0)
-                if not copied:
-                    yield from ((at_s, encoded) for encoded in written.encode(None))
-
-        self._sound = packets()
+        self._sound = _read_sound(source, heard, written, start_s, copied=copied)
         self._next_sound = next(self._sound, None)
 
     def _mux_sound(self, until_s: float) -> None:
@@ -173,8 +129,7 @@ class VideoRecorder:
         """Finish the video; whether there is one. Raises OSError when its end did not fit."""
         if self._container is not None:
             try:
-                for packet in self._video.encode(None):
-                    self._container.mux(packet)
+                self._container.mux(self._video.encode(None))
                 self._mux_sound(self._last_s + self._step_s)
             finally:
                 self._container.close()
@@ -186,24 +141,40 @@ class VideoRecorder:
         return self.frames > 0
 
 
+def _read_sound(source: Any, heard: Any, written: Any, start_s: float, *, copied: bool) -> Iterator[tuple[float, Any]]:
+    """Packets for the stream `written`, as they are or encoded anew, with their times in seconds."""
+    with source:
+        for packet in source.demux(heard):
+            at_s = -1.0 if packet.pts is None else float(packet.pts * packet.time_base) - start_s
+            if at_s < 0:  # the encoder's run-in, which would move the picture
+                continue
+            if copied:
+                packet.stream = written
+                packet.pts -= round(start_s / packet.time_base)
+                packet.dts = packet.pts
+                yield at_s, packet
+                continue
+            with contextlib.suppress(av.error.InvalidDataError):
+                for frame in packet.decode():
+                    frame.pts, frame.time_base = round(at_s * heard.sample_rate), Fraction(1, heard.sample_rate)
+                    yield from ((at_s, encoded) for encoded in written.encode(frame) if encoded.pts >= 0)
+        if not copied:
+            yield from ((at_s, encoded) for encoded in written.encode(None))
+
+
 def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The picture scaled into `size` (width, height), proportions kept, centred on black."""
-    width, height = size
-    below, right = height - image.shape[0], width - image.shape[1]
+    height, width = image.shape[:2]
+    below, right = size[1] - height, size[0] - width
     if 0 <= below <= 1 and 0 <= right <= 1:  # rounded up to even sides
         return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else image
-    scale = min(width / image.shape[1], height / image.shape[0])
-    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
-    return canvas
+    scale = min(size[0] / width, size[1] / height)
+    left, top = (size[0] - scale * width) / 2, (size[1] - scale * height) / 2
+    return cv2.warpAffine(image, np.array([[scale, 0, left], [0, scale, top]]), size)
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:
-    """Write a picture, whole or not at all. Raises UserError on an unknown suffix, OSError when it does not fit."""
-    if path.suffix.lower() not in SAVED:
-        raise UserError(f"{path} is not a picture name; expected one that ends in {', '.join(SAVED)}.")
+    """Write a picture, whole or not at all; `path` ends as one of `SAVED`. Raises OSError when it does not fit."""
     content = cv2.imencode(path.suffix, image)[1]
     try:
         with replace_file(path) as partial:

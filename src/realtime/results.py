@@ -6,13 +6,12 @@ disk has no room for is cut off again. JSON lines begin with a head that says wh
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
-import os
 import signal
-import threading
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -62,8 +61,7 @@ class Table:
     """
 
     def __init__(self, path: Path, head: dict[str, object] | None = None) -> None:
-        self._path, self._as_json = path, head is not None
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._file, self._as_json = io.FileIO(path, "w"), head is not None
         self._end = 0  # bytes
         self._append(_json_line(head) if head is not None else ",".join(COLUMNS) + "\n")
 
@@ -76,18 +74,19 @@ class Table:
             self._append(text.getvalue())
 
     def _append(self, text: str) -> None:
-        content = memoryview(text.encode("utf-8", "surrogateescape"))
+        content = text.encode("utf-8", "surrogateescape")
+        rest = memoryview(content)
         try:
-            while len(content):
-                content = content[os.write(self._file, content) :]
+            while len(rest):
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
-            os.ftruncate(self._file, self._end)
-            error.filename = str(self._path)
+            self._file.truncate(self._end)
+            error.filename = str(self._file.name)
             raise
-        self._end += len(text.encode("utf-8", "surrogateescape"))
+        self._end += len(content)
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 def _json_line(content: dict[str, object]) -> str:
@@ -103,29 +102,22 @@ class Wanted:
     output: Path | None = None
     summaries: list[Path] = field(default_factory=list)
 
-    def paths(self) -> list[Path]:
-        return [path for path in (self.csv, self.json, self.output, *self.summaries) if path is not None]
-
-    def check(self, playlist: Playlist, others: list[Path]) -> None:
-        """Raises UserError where an output cannot be written, or would replace another, a source, or one of `others`
-        (model files)."""
-        annotated = [path for entry in playlist.entries if (path := self.annotated(playlist, entry)) is not None]
-        files = [path for path in self.paths() if path != self.output] + annotated
-        places = [path.resolve() for path in files]
-        if len(set(places)) < len(places):
-            double = next(path for path in places if places.count(path) > 1)
-            raise UserError(f"Two outputs have the same name, {double}; give each its own.")
-        taken = {path.resolve(): "the source itself" for entry in playlist.entries if (path := entry.path)}
-        taken |= {path.resolve(): "the model that is used" for path in others}
-        numbers = {_number(path): what for path, what in taken.items() if path.exists()}
-        for path, place in zip(files, places, strict=True):
-            what = taken.get(place) or (numbers.get(_number(place)) if place.exists() else None)
-            if what:
-                raise UserError(f"{path} is {what}; name another output.")
+    def check(self, playlist: Playlist, models: list[Path]) -> None:
+        """Raises UserError where an output cannot be written, or would replace another, a source or a model."""
         for path in self.summaries:
             if path.suffix.lower() not in (*SAVED, ".json"):
                 raise UserError(f"{path} is no name of a summary; expected one that ends in .png or .json.")
-        for path in files[: 100 + len(self.paths())]:
+        named = [self.csv, self.json, *self.summaries, *(self.annotated(playlist, entry) for entry in playlist.entries)]
+        files = [path for path in named if path is not None]
+        for path, times in Counter(path.resolve() for path in files).items():
+            if times > 1:
+                raise UserError(f"Two outputs have the same name, {path}; give each its own.")
+        taken = {_number(entry.path): "the source itself" for entry in playlist.entries if entry.path}
+        taken |= {_number(path): "the model that is used" for path in models if path.exists()}
+        for path in files:
+            if path.exists() and _number(path) in taken:
+                raise UserError(f"{path} is {taken[_number(path)]}; name another output.")
+        for path in files[:100]:
             _try_writing(path)
 
     def annotated(self, playlist: Playlist, entry: Entry) -> Path | None:
@@ -165,6 +157,14 @@ def _try_writing(path: Path) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror}. Name another output.") from error
 
 
+def disk_full(error: OSError) -> UserError:
+    """What to tell of a disk that is full; raises any other error again."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    name = error.filename or "an output"
+    return UserError(f"The disk is full: {name} ends early. What was written before is complete.")
+
+
 class Results:
     """Tables, annotated videos or pictures, and summaries of one run.
 
@@ -175,29 +175,27 @@ class Results:
         self._playlist, self._wanted, self._threads = playlist, wanted, threads
         self._head = {**SCHEMA, "source": playlist.title, **head}
         self._timelines: dict[str, Timeline] = {}
-        self._annotated = {entry.name: wanted.annotated(playlist, entry) for entry in playlist.entries}
-        self._source: Source | None = None
+        places = ((entry.name, wanted.annotated(playlist, entry)) for entry in playlist.entries)
+        self._annotated = {name: path for name, path in places if path is not None}
+        self._place: Path | None = None  # of the source at hand
         self.video: VideoRecorder | None = None
         self._tables = [Table(wanted.csv)] if wanted.csv else []
         if wanted.json:
             self._tables.append(Table(wanted.json, {**self._head, "expressions": EXPRESSIONS}))
         self._written = [path for path in (wanted.csv, wanted.json) if path is not None]
-        self._stopped = False
 
     @property
     def wants_scenes(self) -> bool:
         """Whether annotated frames are written."""
-        return self._wanted.output is not None and not self._stopped
+        return bool(self._annotated)
 
     def begin(self, source: Source) -> None:
         """Another source begins."""
         self._finish_video()
-        self._source = source
-        path = next(iter(self._annotated.values())) if self._playlist.single else self._annotated.get(source.name)
-        self._place = path
-        if path is not None and source.continuous and not self._stopped:
+        self._place = self._annotated.get(source.name)
+        if self._place is not None and source.continuous:
             sound = source if isinstance(source, VideoFile) else None
-            self.video = VideoRecorder(path, sound=sound, live=source.live, threads=self._threads)
+            self.video = VideoRecorder(self._place, sound=sound, live=source.live, threads=self._threads)
         if self._wanted.summaries:
             self._timelines[source.name] = Timeline()
 
@@ -207,16 +205,15 @@ class Results:
             table.write([face_row(source.name, frame.number, frame.time_s, face) for face in faces])
         if self._wanted.summaries:
             self._timelines[source.name].add(frame.time_s, faces)
-        if scene is None or self._stopped:
-            return
-        if self.video is not None:
+        if scene is not None and self.video is not None:
             self.video.write(scene, frame.time_s)
-        elif self._place is not None:
+        elif scene is not None and self._place is not None:
             save_picture(self._place, scene)
             self._wrote(self._place)
 
     def _wrote(self, path: Path) -> None:
-        shown = path if self._playlist.single or self._wanted.output is None else self._wanted.output
+        """Name it to the user; of several the folder."""
+        shown = path if self._playlist.single else self._wanted.output or path
         if shown not in self._written:
             self._written.append(shown)
 
@@ -228,35 +225,26 @@ class Results:
             video.close()
 
     def stop(self) -> None:
-        """Write nothing more; `close` finishes what there is."""
-        self._stopped = True
+        """Write no more rows and frames; `close` finishes what there is."""
         for table in self._tables:
             table.close()
-        self._tables = []
+        self._tables, self._annotated, self._place = [], {}, None
         with contextlib.suppress(OSError):
             self._finish_video()
 
     def close(self) -> list[Path]:
-        """Finish all outputs, even if one fails; their names. Raises the first OSError at the end. Ctrl-C waits."""
-        steps: list[Callable[[], object]] = [table.close for table in self._tables]
-        self._tables = []
-        errors: list[OSError] = []
-        main_thread = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
-        for step in (*steps, self._finish_video, self._write_summaries):
-            try:
-                step()
-            except OSError as error:
-                errors.append(error)
-        if main_thread:
-            signal.signal(signal.SIGINT, before)
-        if errors:
-            raise errors[0]
+        """Finish all outputs, even if one fails; their names. Raises OSError at the end. Ctrl-C waits."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with contextlib.ExitStack() as steps:  # the last one comes first
+            steps.callback(signal.signal, signal.SIGINT, before)
+            steps.callback(self._write_summaries)
+            steps.callback(self._finish_video)
+            for table in self._tables:
+                steps.callback(table.close)
         return self._written
 
     def _write_summaries(self) -> None:
-        summaries, self._wanted.summaries = self._wanted.summaries, []
-        for path in summaries:
+        for path in self._wanted.summaries:
             if path.suffix.lower() == ".json":
                 write_json(path, {**self._head, "people": people_table(self._timelines)})
             else:

@@ -10,7 +10,7 @@ found is hidden before anything is drawn. A face that the detector does not find
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -25,16 +25,11 @@ _LINGER_S = 1.0  # a face that is found no more stays hidden for that long where
 _SAME = 0.2  # IoU with a box that is still there
 
 
-@dataclass
-class _Lingering:
-    box: Box
-    last_s: float
-
-
 class Session:
     """One recognizer with what is on its screen. view: may be changed at any time, paused or not.
 
-    For one thread at a time. `timings` holds the milliseconds of the last step, drawing included.
+    For one thread at a time. `timings` holds the milliseconds of the last step, drawing included; `hidden` the boxes
+    that `picture` blurs where asked to, for whoever draws the last frame elsewhere.
     """
 
     def __init__(self, recognizer: ExpressionRecognizer, view: View | None = None) -> None:
@@ -48,11 +43,6 @@ class Session:
     def timings(self) -> dict[str, float]:
         return self.recognizer.timings
 
-    @property
-    def hidden(self) -> list[Box]:
-        """The boxes that `picture` blurs where asked to, for whoever draws the last frame elsewhere."""
-        return self._hidden
-
     def restart(self) -> None:
         """Forget all faces: another source begins, and ids with it."""
         self.recognizer.reset()
@@ -61,8 +51,8 @@ class Session:
         self._time_s: float | None = None
         self._result = Result([], [])
         self._searched = False  # whether every face of the last frame that can be found has been
-        self._lingering: list[_Lingering] = []
-        self._hidden: list[Box] = []
+        self._lost: list[tuple[Box, float]] = []  # with the time when each was found last
+        self.hidden: list[Box] = []
 
     def step(self, frame: np.ndarray, time_s: float | None = None) -> Result:
         """The faces of a frame, uint8 `(H, W, 3)` BGR. time_s: seconds in its video, rising; None for a picture."""
@@ -71,18 +61,14 @@ class Session:
         result = self.recognizer.recognize(frame, time_s)
         self._frame, self._time_s, self._result = frame, time_s, result
         self._searched = self.recognizer.searched
-        now_s = 0.0 if time_s is None else time_s
-        if time_s is None:
-            self._lingering = []
-        self._lingering = [
-            lost
-            for lost in self._lingering
-            if now_s - lost.last_s <= _LINGER_S and all(iou(lost.box, box) < _SAME for box in result.candidates)
+        now_s, known = (0.0, []) if time_s is None else (time_s, self._lost)
+        lost = [
+            (box, last_s)
+            for box, last_s in known
+            if now_s - last_s <= _LINGER_S and all(iou(box, found) < _SAME for found in result.candidates)
         ]
-        hidden = [lost.box for lost in self._lingering]
-        if blur:
-            self._lingering += [_Lingering(box, now_s) for box in result.candidates]
-        self._hidden = [*result.candidates, *hidden]
+        self.hidden = [*result.candidates, *(box for box, _ in lost)]
+        self._lost = lost + [(box, now_s) for box in result.candidates if blur]
         if time_s is not None:
             self.overlay.recent.add(time_s, result.faces)
         return result
@@ -94,7 +80,7 @@ class Session:
             self.step(self._frame, self._time_s)
         picture = self._frame.copy()
         if self.view.blur:
-            for box in self._hidden:
+            for box in self.hidden:
                 hide(picture, box)
         return cv2.flip(picture, 1) if self.view.mirror else picture
 

@@ -7,21 +7,21 @@ again. Names never hold the password of a URL. `src.realtime.playlist` chooses t
 
 import contextlib
 import os
+import queue
 import select
-import stat
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 
 from src.errors import UserError
 
@@ -37,6 +37,9 @@ _USUAL_RATE = 30.0  # frames/s, where a source does not say
 _OPENING_S = 20.0
 _SILENCE_S = 5.0  # a live source that sends nothing for that long has stopped
 _PAUSE_S = 0.5  # between two attempts to connect again
+_NO_ANSWER = "no answer in time"
+_CHECK_ADDRESS = "Check the address, and that it plays elsewhere."
+_FREE_CAMERA = "Close other programs that use it, name another camera, or pass --source video.mp4."
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,10 @@ class CameraFormat:
 
 class Source:
     """name: as shown and written. live: frames come by themselves. continuous: neighbouring frames belong together.
-    path: of a file. rate: frames/s on average, if known. total: frames, if known; for progress bars only."""
+    rate: frames/s on average, if known. total: frames, if known; for progress bars only."""
 
     name: str
     live, continuous = False, True
-    path: Path | None = None
     rate: float | None = None
     total: int | None = None
 
@@ -76,72 +78,58 @@ class Source:
         """Stop reading."""
 
 
-def say(text: str) -> None:
-    """A line on standard error; a closed terminal is no reason to end."""
+def say(text: str, stream: TextIO | None = None) -> None:
+    """A line on standard error or `stream`; a closed terminal is no reason to end."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=stream or sys.stderr, flush=True)
 
 
 class Feed:
-    """A thread that runs ahead of whoever iterates: up to `depth` items, or with `newest` the newest one only.
+    """A thread that runs ahead of whoever iterates: by a few frames, or with `newest` keeping the newest one only.
 
-    Errors of the thread are raised where it is iterated. silence_s: raise TimeoutError when nothing comes for so long.
+    Errors of the thread are raised where it is iterated, and queue.Empty when nothing comes for `silence_s`.
     """
 
-    def __init__(self, items: Iterator[Frame], *, newest: bool = False, silence_s: float | None = None) -> None:
-        self._items, self._newest, self._silence_s = items, newest, silence_s
-        self._ready: deque[Frame] = deque()
-        self._news = threading.Condition()
-        self._error: BaseException | None = None
-        self._done = False
-        self.closing = threading.Event()
+    def __init__(self, frames: Iterator[Frame], *, newest: bool = False, silence_s: float | None = None) -> None:
+        self._frames, self._newest, self._silence_s = frames, newest, silence_s
+        self._ready: queue.Queue[Frame | None] = queue.Queue(1 if newest else _AHEAD)  # None is the end
+        self._closing = threading.Event()
+        self.begun = threading.Event()  # the first frame or the end has come
+        self.error: Exception | None = None
         self.skipped = 0  # frames that arrived while an older one was in work
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            for item in self._items:
-                with self._news:
-                    if self._newest and self._ready:
-                        self._ready.clear()
-                        self.skipped += 1
-                    self._news.wait_for(lambda: len(self._ready) < _AHEAD or self.closing.is_set())
-                    if self.closing.is_set():
-                        return
-                    self._ready.append(item)
-                    self._news.notify_all()
+            for frame in self._frames:
+                if self._newest:
+                    self.skipped += self._drop()
+                self._ready.put(frame)
+                self.begun.set()
+                if self._closing.is_set():
+                    return
         except Exception as error:
-            self._error = error
-        finally:
-            with self._news:
-                self._done = True
-                self._news.notify_all()
+            self.error = error
+        self.begun.set()
+        self._ready.put(None)
 
-    def wait(self, seconds: float | None) -> bool:
-        """Whether a frame or the end came within that time; raises the error that came instead of a frame."""
-        with self._news:
-            came = self._news.wait_for(lambda: bool(self._ready) or self._done, seconds)
-            if self._error is not None and not self._ready:
-                raise self._error
-            return came
+    def _drop(self) -> bool:
+        with contextlib.suppress(queue.Empty):
+            self._ready.get_nowait()
+            return True
+        return False
 
     def __iter__(self) -> Iterator[Frame]:
-        while True:
-            if not self.wait(self._silence_s):
-                raise TimeoutError
-            with self._news:
-                if not self._ready:
-                    return
-                frame = self._ready.popleft()
-                self._news.notify_all()
+        while (frame := self._ready.get(timeout=self._silence_s)) is not None:
             yield frame
+        if self.error is not None:
+            raise self.error
 
     def close(self) -> bool:
         """Whether the thread has ended. One that waits for a dead camera cannot be stopped before the program."""
-        with self._news:
-            self.closing.set()
-            self._news.notify_all()
+        self._closing.set()
+        self._drop()  # room for the frame that the thread may be holding
         self._thread.join(1.0)
         return not self._thread.is_alive()
 
@@ -165,44 +153,34 @@ def hide_password(text: str) -> str:
 def _reason(error: Exception) -> str:
     """What FFmpeg says, without the address it says it of."""
     if isinstance(error, TimeoutError | av.error.ExitError):
-        return "no answer in time"
+        return _NO_ANSWER
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def _open_container(target: Any, name: str, seconds: tuple[float, float]) -> Any:
+def _unreadable(name: str, reason: str) -> UserError:
+    return UserError(f"Nothing can be read from {name} ({reason}). {_CHECK_ADDRESS}")
+
+
+def _film(container: Any) -> Any:
+    """The video stream, or None. Cover pictures of music are video streams too."""
+    films = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
+    return next(films, None)
+
+
+def _open_container(target: Any, name: str) -> Any:
     """An open container with a video stream. Raises UserError, or OSError and FFmpegError as FFmpeg reports them."""
     options = {"rtsp_transport": "tcp"} if str(target).startswith("rtsp") else {}
     begin_s = time.monotonic()
     try:
-        container = av.open(target, timeout=seconds, options=options)
+        container = av.open(target, timeout=(_OPENING_S, _SILENCE_S), options=options)
     except av.FFmpegError:
-        if time.monotonic() - begin_s >= seconds[0]:  # RTSP calls it invalid data
+        if time.monotonic() - begin_s >= _OPENING_S:  # RTSP calls it invalid data
             raise TimeoutError from None
         raise
-    if not any(_is_film(stream) for stream in container.streams.video):
+    if _film(container) is None:
         container.close()
         raise UserError(f"{name} has no pictures in it (sound only). Name a video or a picture.")
     return container
-
-
-def _is_film(stream: Any) -> bool:
-    """Cover pictures of music are video streams too."""
-    return not stream.disposition & av.stream.Disposition.attached_pic
-
-
-def _decode(container: Any, damaged: list[int]) -> Iterator[tuple[np.ndarray, float | None]]:
-    """Upright pictures, uint8 `(H, W, 3)` BGR, with time stamps in seconds; counts what cannot be decoded."""
-    stream = next(filter(_is_film, container.streams.video))
-    stream.thread_type = "AUTO"
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            damaged[0] += 1
-            continue
-        for frame in frames:
-            image = np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90)
-            yield np.ascontiguousarray(image), frame.time
 
 
 class VideoFile(Source):
@@ -214,22 +192,17 @@ class VideoFile(Source):
 
     def __init__(self, target: Any, name: str, container: Any = None) -> None:
         self.name = name
-        self.path = target if isinstance(target, Path) else None
-        self._damaged = [0]
-        if self.path is not None and self.path.stat().st_size == 0:
-            raise UserError(f"{name} is empty. Name a video or a picture.")
+        self.sound = str(target) if isinstance(target, str | Path) else None  # where it can be read again
+        self._damaged = 0
         try:
-            self._container = container or _open_container(
-                str(target) if self.path else target, name, (_OPENING_S, _OPENING_S)
-            )
+            self._container = container or _open_container(target, name)
         except (OSError, av.FFmpegError) as error:
             raise UserError(self._complaint(_reason(error))) from error
-        stream = next(filter(_is_film, self._container.streams.video))
-        rate = stream.average_rate or stream.guessed_rate
+        self._film = _film(self._container)
+        rate = self._film.average_rate or self._film.guessed_rate
         self.rate = float(rate) if rate else None
-        self.total = stream.frames or None
+        self.total = self._film.frames or None
         self.start_s = (self._container.start_time or 0) / av.time_base
-        self.sound: str | None = str(target) if isinstance(target, str | Path) else None  # where it can be read again
         self._feed: Feed | None = None
 
     def _complaint(self, reason: str) -> str:
@@ -238,28 +211,40 @@ class VideoFile(Source):
             "Try a player; if it plays there, convert it: ffmpeg -i OLD NEW.mp4"
         )
 
+    def images(self) -> Iterator[tuple[np.ndarray, float | None]]:
+        """Upright pictures, uint8 `(H, W, 3)` BGR, with time stamps in seconds where the container has them."""
+        self._film.thread_type = "AUTO"
+        for packet in self._container.demux(self._film):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                self._damaged += 1
+                continue
+            for frame in frames:
+                image = np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90)
+                yield np.ascontiguousarray(image), frame.time
+
     def frames(self) -> Iterator[Frame]:
         """As iterating, in the thread of the caller."""
         last_s, number = -1.0, 0
-        for number, (image, stamp_s) in enumerate(_decode(self._container, self._damaged), start=1):
+        for number, (image, stamp_s) in enumerate(self.images(), start=1):
             # Some containers have no time stamps, or repeat one.
             time_s = last_s + 1 / (self.rate or _USUAL_RATE) if stamp_s is None else stamp_s - self.start_s
             last_s = max(0.0, last_s + 1e-3, time_s)
             yield Frame(number - 1, last_s, image, time.monotonic())
         if number == 0:
-            codec = self._container.streams.video[0].codec_context
+            codec = self._film.codec_context
             raise UserError(self._complaint(f"no frame can be decoded, codec {codec.name if codec else 'unknown'}"))
-        if self._damaged[0]:
-            say(f"warning: {self.name}: {self._damaged[0]} damaged frames were left out")
+        if self._damaged:
+            say(f"warning: {self.name}: {self._damaged} damaged frames were left out")
 
     def __iter__(self) -> Iterator[Frame]:
         self._feed = Feed(self.frames())
         try:
             yield from self._feed
         except (OSError, av.FFmpegError) as error:
-            raise UserError(
-                f"{self.name} broke off: {_reason(error)}. What was written holds the frames before."
-            ) from error
+            text = f"{self.name} broke off: {_reason(error)}. What was written holds the frames before."
+            raise UserError(text) from error
 
     def close(self) -> None:
         if self._feed is None or self._feed.close():
@@ -292,16 +277,16 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise UserError(f"{path.name} is too large ({path.stat().st_size / 1e6:.0f} MB). Make it smaller.")
-        content, image = path.read_bytes(), None
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: {error.strerror}.") from error
-    if content:
-        try:
-            # imdecode, since imread fails on some file names under Windows.
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error as error:
-            if "PIXELS" in str(error):
-                raise UserError(f"{path.name} has too many pixels. Make it smaller.") from error
+    try:
+        # imdecode, since imread fails on some file names under Windows.
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error as error:
+        if "PIXELS" in str(error):
+            raise UserError(f"{path.name} has too many pixels. Make it smaller.") from error
+        image = None
     if image is None and content[4:8] == b"ftyp":
         raise UserError(
             f"{path.name} is HEIC, which is not read. Convert it to JPEG: open and export it on a computer, or let the "
@@ -318,10 +303,10 @@ class Picture(Source):
     continuous, total = False, 1
 
     def __init__(self, path: Path, name: str, number: int) -> None:
-        self.path, self.name, self._file, self._number = path, name, path, number
+        self._path, self.name, self._number = path, name, number
 
     def __iter__(self) -> Iterator[Frame]:
-        yield Frame(self._number, 0.0, read_picture(self._file), time.monotonic())
+        yield Frame(self._number, 0.0, read_picture(self._path), time.monotonic())
 
 
 class LiveSource(Source):
@@ -342,24 +327,22 @@ class LiveSource(Source):
         container: Any = None,
     ) -> None:
         self._target, self.name, self._wanted, self._reconnect_s = target, name, wanted or CameraFormat(), reconnect_s
-        self.path = target if isinstance(target, Path) else None
         self._is_camera = is_camera(str(target))
+        self._remedy = _FREE_CAMERA if self._is_camera else _CHECK_ADDRESS
         self._container = container
-        self._arrived, self._reason = 0, "no answer in time"
+        self._arrived, self._reason = 0, _NO_ANSWER
+        self._closing = threading.Event()
         self._feed = Feed(self._frames(), newest=True, silence_s=_SILENCE_S + reconnect_s)
         # Opening a camera or stream may take long; here it can be interrupted.
-        if not self._feed.wait(_OPENING_S):
+        if not self._feed.begun.wait(_OPENING_S):
+            self._closing.set()
             raise UserError(f"{name} did not answer within {_OPENING_S:.0f} s. {self._remedy}")
+        if self._feed.error is not None and not self._arrived:
+            raise self._feed.error
 
     @property
     def skipped(self) -> int:
         return self._feed.skipped
-
-    @property
-    def _remedy(self) -> str:
-        if self._is_camera:
-            return "Close other programs that use it, name another camera, or pass --source video.mp4."
-        return "Check the address, and that the stream plays elsewhere."
 
     def _gone(self) -> UserError:
         return UserError(f"{self.name} is gone after {self._arrived} frames ({self._reason}). {self._remedy}")
@@ -367,37 +350,38 @@ class LiveSource(Source):
     def _frames(self) -> Iterator[Frame]:
         start_s, lost_s = 0.0, None
         while True:
-            now_s = time.monotonic()
+            heard_s = time.monotonic()
             try:
                 for image in self._images():
-                    now_s = time.monotonic()
+                    if self._closing.is_set():
+                        return
+                    heard_s = time.monotonic()
                     if lost_s is not None:
-                        say(f"{self.name} is back after {now_s - lost_s:.0f} s")
+                        say(f"{self.name} is back after {heard_s - lost_s:.0f} s")
                         lost_s = None
-                    start_s = start_s or now_s
+                    start_s = start_s or heard_s
                     self._arrived += 1
-                    yield Frame(self._arrived - 1, now_s - start_s, image, now_s)
+                    yield Frame(self._arrived - 1, heard_s - start_s, image, heard_s)
                 self._reason = "it stopped sending"
             except (OSError, av.FFmpegError) as error:
                 # FFmpeg has several names for silence.
-                silent = time.monotonic() - now_s >= _SILENCE_S
-                self._reason = "no answer in time" if silent else _reason(error)
+                self._reason = _NO_ANSWER if time.monotonic() - heard_s >= _SILENCE_S else _reason(error)
             except cv2.error:
                 self._reason = "OpenCV failed"
-            now_s = time.monotonic()
             if not self._arrived:
-                raise UserError(
-                    f"No camera at {'index ' if isinstance(self._target, int) else ''}{self._target}. {self._remedy}"
-                    if self._is_camera
-                    else f"Nothing can be read from {self.name} ({self._reason}). {self._remedy}"
-                )
-            if lost_s is None and self._reconnect_s:
-                lost_s = now_s
-                waiting = f"trying to connect for {self._reconnect_s:g} s"
-                say(f"{self.name}: {self._reason} after {self._arrived} frames; {waiting}")
-            elif lost_s is None or now_s - lost_s > self._reconnect_s:
+                if not self._is_camera:
+                    raise _unreadable(self.name, self._reason)
+                index = "index " if isinstance(self._target, int) else ""
+                raise UserError(f"No camera at {index}{self._target}. {self._remedy}")
+            if lost_s is None:
+                lost_s = time.monotonic()
+                if self._reconnect_s and not self._closing.is_set():
+                    waiting = f"trying to connect for {self._reconnect_s:g} s"
+                    say(f"{self.name}: {self._reason} after {self._arrived} frames; {waiting}")
+            if time.monotonic() - lost_s >= self._reconnect_s:
                 raise self._gone()
-            time.sleep(_PAUSE_S)
+            if self._closing.wait(_PAUSE_S):
+                return
 
     def _images(self) -> Iterator[np.ndarray]:
         if self._is_camera:
@@ -407,41 +391,36 @@ class LiveSource(Source):
                 with contextlib.closing(VideoFile(self._target, self.name)) as video:
                     self.rate, begin_s = video.rate, time.monotonic()
                     for frame in video.frames():
-                        time.sleep(max(0.0, begin_s + frame.time_s - time.monotonic()))
+                        self._closing.wait(max(0.0, begin_s + frame.time_s - time.monotonic()))
                         yield frame.image
-                time.sleep(1 / (video.rate or _USUAL_RATE))
+                self._closing.wait(1 / (video.rate or _USUAL_RATE))
         else:
-            container = self._container or _open_container(self._target, self.name, (_OPENING_S, _SILENCE_S))
-            self._container = None
-            with container:
-                self.rate = float(container.streams.video[0].average_rate or 0) or None
-                yield from (image for image, _ in _decode(container, [0]))
+            container, self._container = self._container or _open_container(self._target, self.name), None
+            with contextlib.closing(VideoFile(self._target, self.name, container)) as stream:
+                self.rate = stream.rate
+                yield from (image for image, _ in stream.images())
 
     def _camera_images(self) -> Iterator[np.ndarray]:
-        target, wanted, told = self._target, self._wanted, False
-        if isinstance(target, str) and not (Path(target).exists() and stat.S_ISCHR(Path(target).stat().st_mode)):
+        target, wanted = self._target, self._wanted
+        if isinstance(target, str) and not Path(target).is_char_device():
             return
         capture = cv2.VideoCapture(target)
-        width, height = wanted.size or (None, None)
-        code = cv2.VideoWriter.fourcc(*wanted.pixel_format) if wanted.pixel_format else None
-        # The pixel format first: it decides which sizes and rates there are.
-        settings = {
-            cv2.CAP_PROP_BUFFERSIZE: 1,
-            cv2.CAP_PROP_FOURCC: code,
-            cv2.CAP_PROP_FRAME_WIDTH: width,
-            cv2.CAP_PROP_FRAME_HEIGHT: height,
-            cv2.CAP_PROP_FPS: wanted.rate,
-        }
         try:
-            for key, value in settings.items():
-                if value is not None:
-                    capture.set(key, value)
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            if wanted.pixel_format:  # first: it decides which sizes and rates there are
+                capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wanted.pixel_format))
+            if wanted.size:
+                capture.set(cv2.CAP_PROP_FRAME_WIDTH, wanted.size[0])
+                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wanted.size[1])
+            if wanted.rate:
+                capture.set(cv2.CAP_PROP_FPS, wanted.rate)
             rate = capture.get(cv2.CAP_PROP_FPS)
             self.rate = rate if 1 <= rate <= 1000 else None
+            told = wanted == CameraFormat()
             while (read := capture.read())[0]:
-                if not told and wanted != CameraFormat():
+                if not told:
                     say(f"{self.name} sends {read[1].shape[1]} x {read[1].shape[0]} at {rate:g} frames/s")
-                told = True
+                    told = True
                 yield read[1] if read[1].ndim == 3 else cv2.cvtColor(read[1], cv2.COLOR_GRAY2BGR)
         finally:
             capture.release()
@@ -449,21 +428,20 @@ class LiveSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         try:
             yield from self._feed
-        except TimeoutError as error:
+        except queue.Empty as error:
             raise self._gone() from error  # the thread still waits for an answer
 
     def close(self) -> None:
+        self._closing.set()
         self._feed.close()
 
 
 def open_url(url: str, name: str, reconnect_s: float) -> Source:
     """A file behind a URL with all its frames, or a stream."""
     try:
-        container = _open_container(url, name, (_OPENING_S, _SILENCE_S))
+        container = _open_container(url, name)
     except (OSError, av.FFmpegError) as error:
-        raise UserError(
-            f"Nothing can be read from {name} ({_reason(error)}). Check the address, and that it plays elsewhere."
-        ) from error
+        raise _unreadable(name, _reason(error)) from error
     streamed = any(word in container.format.name for word in ("rtsp", "sdp", "mpjpeg", "flv"))
     if not streamed and (container.duration or ("hls" not in container.format.name and container.size > 0)):
         return VideoFile(url, name, container)

@@ -35,16 +35,13 @@ class Timeline:
         for face in faces:
             segments = self.faces.setdefault(face.id, [])
             last = segments[-1] if segments else None
-            if last is None or last.end_s < seen_since_s:
-                segments.append(Segment(face.expression, time_s, time_s))
-            else:
+            if last is not None and last.end_s >= seen_since_s:
                 last.end_s = time_s
-                if last.expression != face.expression:
-                    segments.append(Segment(face.expression, time_s, time_s))
+            if last is None or last.end_s < time_s or last.expression != face.expression:
+                segments.append(Segment(face.expression, time_s, time_s))
         if self._keep_s is not None:
-            oldest_s = time_s - self._keep_s
-            for number in [number for number, segments in self.faces.items() if segments[0].end_s < oldest_s]:
-                self.faces[number] = [segment for segment in self.faces[number] if segment.end_s >= oldest_s]
+            for number, segments in list(self.faces.items()):
+                self.faces[number] = [segment for segment in segments if segment.end_s >= time_s - self._keep_s]
                 if not self.faces[number]:
                     del self.faces[number]
 

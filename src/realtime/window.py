@@ -4,6 +4,7 @@ Nothing is saved unless a key or an option asks for it. A camera is shown mirror
 and ids always refer to the frame as the camera sent it. What is shown and saved comes from `Session.scene` alone.
 """
 
+import math
 import os
 import socket
 import sys
@@ -15,11 +16,10 @@ import cv2
 import numpy as np
 
 from src.errors import UserError
-from src.realtime.files import FULL_DISK, tell
-from src.realtime.overlay import KeyList, Notice, RecordingBadge
+from src.realtime.overlay import draw_keys, draw_line, draw_recording
 from src.realtime.playlist import Playlist
 from src.realtime.recorder import VideoRecorder, save_picture
-from src.realtime.results import Results
+from src.realtime.results import Results, disk_full
 from src.realtime.session import Session
 from src.realtime.sources import Frame, Source, say
 
@@ -35,10 +35,7 @@ def require_display() -> None:
     """Raises UserError where no window can be opened; Qt would end the whole program instead."""
     if not sys.platform.startswith("linux"):
         return
-    advice = "Run it on a desktop, or without a window: --headless --output out.mp4 --csv out.csv"
     display = os.environ.get("DISPLAY", "")
-    if not display:
-        raise UserError(f"There is no display for a window. {advice}")
     host, _, rest = display.partition(":")
     number = rest.partition(".")[0]
     try:
@@ -50,7 +47,8 @@ def require_display() -> None:
         else:
             socket.create_connection((host, 6000 + int(number)), timeout=5).close()
     except (OSError, ValueError) as error:
-        raise UserError(f"The display {display} does not answer. {advice}") from error
+        advice = "Run it on a desktop, or without a window: --headless --output out.mp4 --csv out.csv"
+        raise UserError(f"There is no display for a window (DISPLAY={display}). {advice}") from error
 
 
 class LiveWindow:
@@ -62,8 +60,8 @@ class LiveWindow:
     def __init__(self, playlist: Playlist, session: Session, results: Results, folder: Path) -> None:
         self._playlist, self._session, self._results, self._folder = playlist, session, results, folder
         self._source: Source | None = None
-        self._paused = self._keys_wanted = self._shown = self._quit = False
-        self._keys_until_s = 0.0
+        self._paused = self._shown = self._quit = False
+        self._keys_until_s = math.inf
         self._notice, self._notice_until_s = "", 0.0
         self._recording: VideoRecorder | None = None
         self._recording_since_s = 0.0
@@ -79,14 +77,12 @@ class LiveWindow:
             for source, frame in self._playlist:
                 if source is not self._source:
                     self._begin(source)
-                if source.live and self._paused:  # its frames are not looked at
-                    self._wait_while_paused()
-                    if self._quit:
-                        break
-                    continue
-                if not source.live and source.continuous:
-                    self._wait_until_due(frame.time_s)
-                self._show(source, frame)
+                if source.live and self._paused:
+                    self._wait_while_paused()  # this frame is an old one by then
+                else:
+                    if not source.live and source.continuous:
+                        self._wait_until_due(frame.time_s)
+                    self._show(source, frame)
                 if self._quit:
                     break
         finally:
@@ -96,13 +92,13 @@ class LiveWindow:
                 written = self._results.close()
                 cv2.destroyAllWindows()
             if written:
-                tell("wrote " + ", ".join(map(str, written)))
+                say("wrote " + ", ".join(map(str, written)), sys.stdout)
         if self._failure:
             raise UserError(self._failure)
 
     def _begin(self, source: Source) -> None:
         self._stop_recording()
-        self._source, self._begin_s = source, None
+        self._source, self._begin_s, self._recording_since_s = source, None, time.monotonic()
         self._session.restart()
         self._results.begin(source)
 
@@ -140,12 +136,11 @@ class LiveWindow:
         except OSError as error:
             self._give_up(error)
             self._results.stop()
-        first = self._keys_until_s == 0.0
-        if first:
+        if not self._shown:
             self._keys_until_s = time.monotonic() + _KEYS_SHOWN_S
         self._refresh()
         self._poll(1)
-        if first and not self._quit:  # resized before it is on the screen, a window may stay black
+        if not self._shown and not self._quit:  # resized before it is on the screen, a window may stay black
             cv2.resizeWindow(_TITLE, *_window_size(self._scene))
             self._shown = True
         if not source.continuous:
@@ -154,9 +149,7 @@ class LiveWindow:
 
     def _give_up(self, error: OSError) -> None:
         """Writing has failed, the show goes on; the exit code tells."""
-        if error.errno not in FULL_DISK:
-            raise error
-        self._failure = f"The disk is full: {error.filename} ends early. What was written before is complete."
+        self._failure = str(disk_full(error))
         say(f"warning: {self._failure}")
         self._say("disk full: recording stopped")
 
@@ -165,15 +158,13 @@ class LiveWindow:
         self._quit = self._quit or (self._shown and not _is_open())
         if self._quit:
             return
-        now_s = time.monotonic()
-        scene = self._scene
+        now_s, scene = time.monotonic(), self._scene.copy()
         if self._recording is not None or self._results.video is not None:
-            scene = RecordingBadge(now_s - self._recording_since_s).annotate(scene, [])
+            draw_recording(scene, now_s - self._recording_since_s)
         if now_s < self._notice_until_s or self._paused:
-            text = "paused, space goes on" if self._paused else self._notice
-            scene = Notice(text).annotate(scene, [])
-        if self._keys_wanted or now_s < self._keys_until_s:
-            scene = KeyList().annotate(scene, [])
+            draw_line(scene, "paused, space goes on" if self._paused else self._notice, 1, corner="middle")
+        if now_s < self._keys_until_s:
+            draw_keys(scene)
         cv2.imshow(_TITLE, scene)
 
     def _say(self, text: str) -> None:
@@ -181,8 +172,6 @@ class LiveWindow:
 
     def _poll(self, wait_ms: int) -> None:
         """Handle one key, if any, and notice a closed window."""
-        if self._recording_since_s == 0.0:
-            self._recording_since_s = time.monotonic()
         key = cv2.waitKey(wait_ms)
         if key >= 0:
             self._press(key & 0xFF)
@@ -206,33 +195,30 @@ class LiveWindow:
             setattr(view, name, not getattr(view, name))
             self._scene = self._session.scene()  # also while paused
         elif key == ord("h"):
-            shown = self._keys_wanted or time.monotonic() < self._keys_until_s
-            self._keys_wanted, self._keys_until_s = not shown, 1e-9
+            self._keys_until_s = 0.0 if time.monotonic() < self._keys_until_s else math.inf
 
     def _save_snapshot(self) -> None:
-        path = self._free_name("snapshot", ".png")
+        path = self._new_name("snapshot", ".png")
         try:
             save_picture(path, self._scene)
         except OSError as error:
             self._give_up(error)
         else:
-            tell(f"saved {path}")
+            say(f"saved {path}", sys.stdout)
             self._say(f"saved {path.name}")
 
-    def _free_name(self, kind: str, suffix: str) -> Path:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-4]
-        names = (self._folder / f"{kind}-{stamp}{more}{suffix}" for more in ("", *(f"-{n}" for n in range(2, 1000))))
-        return next(path for path in names if not path.exists())
+    def _new_name(self, kind: str, suffix: str) -> Path:
+        return self._folder / f"{kind}-{datetime.now():%Y%m%d-%H%M%S-%f}{suffix}"
 
     def _start_recording(self) -> None:
-        self._recording = VideoRecorder(self._free_name("recording", ".mp4"), live=True)
+        self._recording = VideoRecorder(self._new_name("recording", ".mp4"), live=True)
         self._recording_since_s = time.monotonic()
 
     def _stop_recording(self) -> None:
         recording, self._recording = self._recording, None
         try:
             if recording is not None and recording.close():
-                tell(f"saved {recording.path}")
+                say(f"saved {recording.path}", sys.stdout)
         except OSError as error:
             self._give_up(error)
 

@@ -168,16 +168,16 @@ def _inside(box: Box, width: int, height: int) -> bool:
 
 
 def find_faces(
-    detector: Detector, photo: np.ndarray, *, thorough: bool = True
+    detector: Detector, photo: np.ndarray, *, thorough: bool = True, largest: int = LARGEST_SEARCH
 ) -> tuple[list[Detection], list[Detection]]:
     """The faces of a picture of any size, and what only may be one; boxes in pixels of the picture.
 
-    photo: uint8 `(H, W, 3)` BGR. It is searched with a longest side of at most `LARGEST_SEARCH` pixels and, where that
-    makes faces too large for the detector, reduced further. thorough: also at half that size, and a large photo in
-    tiles at twice that size, for the small faces; a frame of a video has no time for it.
+    photo: uint8 `(H, W, 3)` BGR. It is searched with a longest side of at most `largest` pixels and, where that makes
+    faces too large for the detector, reduced further. thorough: also at half that size, and a large photo in tiles at
+    twice that size, for the small faces; a frame of a video has no time for it.
     """
     longest = max(photo.shape[:2])
-    side = min(longest, LARGEST_SEARCH)
+    side = min(longest, largest)
     sides = [side] + [side // 4] * (side > detector.largest_side)
     if thorough and detector.largest_side < math.inf:
         sides = [side, side // 2, side // 4]

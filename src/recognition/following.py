@@ -19,6 +19,7 @@ from src.recognition.detection import Detection, shared_areas
 _GRID, _GRID_IN_CROWD, _FEW_FACES = 6, 4, 20  # points per side of a face; fewer with more than 20 faces
 _FEWEST_POINTS = 8
 _FLOW_WINDOW, _FLOW_LEVELS = (15, 15), 2
+_FLOW_REACH = 64  # pixels of the reduced frame around the points; what lies beyond is not looked at
 _FLOW_ERROR = 1.0  # pixels of the reduced frame, forward and backward, for the better half of the points
 _SHOWN_S = 0.5  # a face that detection misses is still shown for that long
 _FORGOTTEN_S = 2.0  # and its id comes back for that long
@@ -26,6 +27,7 @@ _SURE = 0.8  # a new face is shown at once from this score on; below, when detec
 # A followed box is drawn to the detected ones with this time constant, sooner while there are few of them: detected
 # boxes scatter by 2 to 3 % of the side, enough to change a classifier's answer.
 _CORRECTION_S = 0.7
+_ROUGH_WEIGHT = 0.5  # of that correction, for boxes detected at half the size, which scatter by 4 to 6 %
 _DRIFTED = 0.6  # IoU of a followed and a detected box below which the followed one counts no more
 _SPEED_S = 0.2  # time constant of the speed estimate
 _OVERLAP = 0.05  # IoU from which two faces hide each other
@@ -185,21 +187,24 @@ class FaceTracker:
         points, visible = _grids(tracks)  # (N, P, 2) pixels of the frame, (N, P)
         if not visible.any():
             return [None] * len(tracks)
-        start = (points[visible] * scale).astype(np.float32).reshape(-1, 1, 2)
         assert self._grey is not None
+        start = points[visible] * scale
+        corner = np.maximum(start.min(axis=0).astype(int) - _FLOW_REACH, 0)
+        right, below = start.max(axis=0).astype(int) + _FLOW_REACH
+        part = np.s_[corner[1] : max(below, corner[1] + 1), corner[0] : max(right, corner[0] + 1)]
+        last, now = self._grey[part], grey[part]
+        start = (start - corner).astype(np.float32).reshape(-1, 1, 2)
         empty = np.empty_like(start)
-        end, found, _ = cv2.calcOpticalFlowPyrLK(
-            self._grey, grey, start, empty, winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
-        )
+        end, found, _ = cv2.calcOpticalFlowPyrLK(last, now, start, empty, winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS)
         back, found_back, _ = cv2.calcOpticalFlowPyrLK(
-            grey, self._grey, end, empty.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
+            now, last, end, empty.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
         )
         error = np.full(visible.shape, np.inf)
         lost = (np.ravel(found) == 0) | (np.ravel(found_back) == 0)
         error[visible] = np.where(lost, np.inf, np.linalg.norm(back - start, axis=2).ravel())
         good = error <= np.minimum(_FLOW_ERROR, _medians(error))[:, None]
         before, after = points * scale, np.zeros_like(points)
-        after[visible] = end[:, 0]
+        after[visible] = end[:, 0] + corner
         shift = _medians(np.where(good[:, None], (after - before).swapaxes(1, 2), np.inf)) / scale  # (N, 2)
         # How far apart pairs of points are, after as a part of before.
         i, j = np.triu_indices(points.shape[1], 1)
@@ -209,10 +214,19 @@ class FaceTracker:
         trusted = good.sum(axis=1) >= _FEWEST_POINTS
         return [(shift[n], float(growth[n])) if trusted[n] else None for n in range(len(tracks))]
 
-    def update(self, detections: list[Detection], frame: np.ndarray, smallest_side: float, time_s: float) -> None:
+    def update(
+        self,
+        detections: list[Detection],
+        frame: np.ndarray,
+        smallest_side: float,
+        time_s: float,
+        *,
+        exact: bool = True,
+    ) -> None:
         """Correct the faces by what was detected in the frame, add new ones, note the missing ones.
 
         frame: uint8 `(H, W, 3)` BGR. smallest_side: pixels; a smaller face may stay undetected without being missed.
+        exact: whether the frame was searched in full size.
         """
         found = _array([detection.box for detection in detections])
         colours = np.array([_colours(frame, detection.box) for detection in detections]).reshape(-1, _NUM_COLOURS)
@@ -225,7 +239,7 @@ class FaceTracker:
         for row, track in enumerate(self.tracks):
             if row in matched:
                 column = matched[row]
-                self._correct(track, detections[column], colours[column] if alone[column] else None, time_s)
+                self._correct(track, detections[column], colours[column] if alone[column] else None, time_s, exact)
             elif not track.confirmed:
                 continue
             elif track.missing_since_s is None and track.side >= smallest_side:
@@ -261,9 +275,10 @@ class FaceTracker:
         return np.minimum(10.0, costs + 0.6 * np.sqrt(np.maximum(0.0, 1 - alike)))
 
     @staticmethod
-    def _correct(track: Track, detection: Detection, colours: np.ndarray | None, time_s: float) -> None:
+    def _correct(track: Track, detection: Detection, colours: np.ndarray | None, time_s: float, exact: bool) -> None:
         x, y, side, _ = detection.box
         weight = max(1 / (track.hits + 1), 1 - math.exp(-max(0.0, time_s - track.detected_s) / _CORRECTION_S))
+        weight *= 1 if exact else _ROUGH_WEIGHT
         if track.missing_since_s is not None or not track.followed or iou(track.box, detection.box) < _DRIFTED:
             weight, track.hits = 1.0, 0
         track.hits += 1

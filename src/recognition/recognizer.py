@@ -22,6 +22,9 @@ from src.recognition.smoothing import ExpressionSmoother
 
 DEFAULT_MODEL = RELEASED_MODEL
 _FLOW_SIDE = 400  # longest side of the frame in which faces are followed, pixels
+# Where all faces known are at least so many times the detector's smallest, a video is searched at half the size, in a
+# quarter of the time, and in full so often, seconds, for smaller ones that have come.
+_LARGE_FACE, _FULL_SEARCH_S = 4.0, 0.75
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class ExpressionRecognizer:
         self._classified_s: dict[int, float] = {}  # when each face last went through the classifier
         self._frame_size: tuple[int, int] | None = None
         self._last_s = -np.inf  # time of the last frame
-        self._searched_s = -np.inf  # time of the last search
+        self._searched_s = self._fully_searched_s = -np.inf  # times of the last search, and of the last in full
         self._weak: list[Box] = []  # what may have been faces then
 
     def recognize(self, frame: np.ndarray, time_s: float | None = None) -> Result:
@@ -110,7 +113,7 @@ class ExpressionRecognizer:
         height, width = frame.shape[:2]
         if self._frame_size is not None and self._frame_size != (width, height):
             self._tracker.resize(width / self._frame_size[0], height / self._frame_size[1])
-            self._searched_s = -np.inf
+            self._searched_s = self._fully_searched_s = -np.inf
         self._frame_size = width, height
         self._follow(frame, time_s)
         shown = self._tracker.shown(time_s)
@@ -155,13 +158,31 @@ class ExpressionRecognizer:
         self.searched = time_s >= due_s or self._tracker.lost_sight
         if not self.searched:
             return
+        longest = max(frame.shape[:2])
+        largest = min(longest, LARGEST_SEARCH)
+        in_full = not self._half_will_do(largest / longest, time_s)
+        if in_full:
+            self._fully_searched_s = time_s
+        else:
+            largest //= 2
         with self._timed("detect"):
-            detections, weak = find_faces(self._detector, frame, thorough=False)
+            detections, weak = find_faces(self._detector, frame, thorough=False, largest=largest)
             self._weak = [detection.box for detection in weak]
         with self._timed("track"):
-            smallest = self._detector.smallest_side * max(1.0, max(frame.shape[:2]) / LARGEST_SEARCH)
-            self._tracker.update(detections, frame, smallest, time_s)
+            smallest = self._detector.smallest_side * longest / largest
+            self._tracker.update(detections, frame, smallest, time_s, exact=in_full)
         self._searched_s = time_s
+
+    def _half_will_do(self, scale: float, time_s: float) -> bool:
+        tracks = self._tracker.tracks
+        smallest = _LARGE_FACE * self._detector.smallest_side / scale
+        return (
+            self.settings.detect_every_s > 0
+            and time_s < self._fully_searched_s + _FULL_SEARCH_S
+            and len(tracks) > 0
+            and not self._tracker.lost_sight
+            and all(track.side >= smallest and track.missing_since_s is None for track in tracks)
+        )
 
     def _classify(self, frame: np.ndarray, tracks: list[Track], time_s: float, *, all_faces: bool = False) -> None:
         with self._timed("classify"):

@@ -56,18 +56,16 @@ def main() -> None:
     parser.add_argument("--client-file", type=Path, metavar="FILE", help="OAuth client, as Google lets you download it")
     parser.add_argument("--service-account", type=Path, metavar="FILE", help="key file of a service account")
     parser.add_argument("--pull", action="store_true", help="this machine only pulls: write nothing on Drive")
-    parser.add_argument("--name", default="gdrive", help="name of the DVC remote; default: gdrive")
     parser.add_argument("--port", type=int, default=0, help="port for the browser's answer; default: any free one")
     arguments = parser.parse_args()
 
-    name = arguments.name.lower()
     config = configuration.open_config()
-    configured = configuration.read_remote(config, name)
+    configured = configuration.read_remote(config)
     folder = configuration.parse_folder(arguments.folder) if arguments.folder else configured and configured.folder
     if not folder:
         raise UserError(
-            f".dvc/config names no Google Drive remote '{name}'. Give --folder with the id or address of the team's "
-            "folder on Google Drive."
+            ".dvc/config names no Google Drive remote. Give --folder with the id or address of the team's folder on "
+            "Google Drive."
         )
     store = configured.store if configured and configured.folder == folder else configuration.STORE
     credentials = choose_credentials(arguments.client_file, arguments.service_account, configured)
@@ -80,7 +78,7 @@ def main() -> None:
     if not report.can_remove and not arguments.pull:
         print("note: this account may add files but not remove them, so `dvc push` works and `dvc gc -c` does not")
     url = f"gdrive://{folder}/{store}".rstrip("/")
-    for line in configuration.write_remote(config, name, url, credentials, trash_only=report.shared_drive):
+    for line in configuration.write_remote(config, url, credentials, trash_only=report.shared_drive):
         print(line)
     if os.environ.get("GDRIVE_CREDENTIALS_DATA"):
         print("DVC takes the credentials from GDRIVE_CREDENTIALS_DATA: keep it set for dvc push and dvc pull")

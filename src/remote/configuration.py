@@ -10,6 +10,7 @@ from dvc.config import Config, ConfigError
 from src.errors import UserError
 from src.remote.credentials import KEY_FILE, Credentials, read_key
 
+NAME = "gdrive"  # of the DVC remote
 # DVC does not create the folder that its remote names (`dvc push` ends with "Confirm ... exists"), so we do.
 STORE = "dvcstore"
 CLIENT, USE_SERVICE_ACCOUNT = {"gdrive_client_id", "gdrive_client_secret"}, "gdrive_use_service_account"
@@ -54,11 +55,11 @@ def open_config() -> Config:
     return config
 
 
-def read_remote(config: Config, name: str) -> Remote | None:
+def read_remote(config: Config) -> Remote | None:
     """The configured remote, or None. Raises UserError when that name belongs to another kind of remote."""
     settings: dict[str, str] = {}
     for level in ("repo", "local"):
-        settings.update(config.load_one(level)["remote"].get(name, {}))
+        settings.update(config.load_one(level)["remote"].get(NAME, {}))
     if KEY_FILE in settings:  # DVC writes it relative to its folder
         settings[KEY_FILE] = str(Path(config.files["local"]).parent / settings[KEY_FILE])
     url = str(settings.get("url", ""))
@@ -66,35 +67,27 @@ def read_remote(config: Config, name: str) -> Remote | None:
         return None
     match = re.fullmatch(r"gdrive://([^/]+)/?(.*?)/?", url)
     if not match:
-        raise UserError(f"the DVC remote '{name}' is {url}, not on Google Drive. Give --name with another name.")
+        raise UserError(
+            f"the DVC remote '{NAME}' is {url}, not on Google Drive. Rename it: `dvc remote rename {NAME} other`."
+        )
     return Remote(match[1], match[2], settings)
 
 
-def _would_be_committed(path: Path) -> bool:
-    """Whether `git add -A` takes it; outside a repository nothing is taken."""
-    return subprocess.run(["git", "check-ignore", "--quiet", str(path)], capture_output=True).returncode == 1
-
-
-def check_not_in_git(path: Path) -> None:
-    """Raise UserError for a secret that would be committed."""
+def check_not_in_git(path: Path, remedy: str = "Move it out of the project, for example to ~/.config.") -> None:
+    """Raise UserError for a secret that `git add -A` would take; outside a repository nothing is taken."""
     path = path.expanduser().resolve()
-    if _would_be_committed(path):
+    if subprocess.run(["git", "check-ignore", "--quiet", str(path)], capture_output=True).returncode == 1:
         raise UserError(
-            f"{path} is a secret inside the project, and Git does not ignore it: it would be committed. Move it out of "
-            "the project, for example to ~/.config."
+            f"{path} is for secrets, inside the project, and Git does not ignore it: it would be committed. {remedy}"
         )
 
 
-def write_remote(config: Config, name: str, url: str, credentials: Credentials, trash_only: bool) -> list[str]:
+def write_remote(config: Config, url: str, credentials: Credentials, trash_only: bool) -> list[str]:
     """Write what has changed, the secret part first; says what it has done, a line each."""
     local_file = Path(config.files["local"])
-    if _would_be_committed(local_file):
-        raise UserError(
-            f"Git does not ignore {local_file}, so your secrets could be committed. Add the line /config.local to "
-            ".dvc/.gitignore and run this again."
-        )
+    check_not_in_git(local_file, "Add the line /config.local to .dvc/.gitignore and run this again.")
     lines = []
-    local, new = dict(config.load_one("local")["remote"].get(name, {})), credentials.settings()
+    local, new = dict(config.load_one("local")["remote"].get(NAME, {})), credentials.settings()
     # What comes from the environment is not saved, so it takes no saved client's place.
     replaced = CLIENT | {KEY_FILE, USE_SERVICE_ACCOUNT} if (CLIENT | {KEY_FILE}) & set(new) else {USE_SERVICE_ACCOUNT}
     wanted = {key: value for key, value in local.items() if key not in replaced} | new
@@ -103,19 +96,19 @@ def write_remote(config: Config, name: str, url: str, credentials: Credentials, 
         local_file.chmod(0o600)
         # The secret part alone is no valid remote as long as .dvc/config has no url.
         with config.edit("local", validate=False) as content:
-            content["remote"][name] = wanted
+            content["remote"][NAME] = wanted
         lines.append(".dvc/config.local: your credentials, for this clone only; Git ignores it")
 
     shared = {"url": url, "gdrive_acknowledge_abuse": "true"}
     if trash_only:
         shared["gdrive_trash_only"] = "true"  # only managers of a Shared Drive may delete for good
     repository = config.load_one("repo")
-    before, default = dict(repository["remote"].get(name, {})), repository["core"].get("remote")
+    before, default = dict(repository["remote"].get(NAME, {})), repository["core"].get("remote")
     if before | shared != before or default is None:
         with config.edit("repo") as content:
-            content["remote"][name] = before | shared
-            content["core"].setdefault("remote", name)
+            content["remote"][NAME] = before | shared
+            content["core"].setdefault("remote", NAME)
         lines.append(".dvc/config: the folder, for everybody: git add .dvc/config && git commit")
-    if default not in (None, name):
-        lines.append(f"note: the default remote stays '{default}'; `dvc push -r {name}` uses this one")
+    if default not in (None, NAME):
+        lines.append(f"note: the default remote stays '{default}'; `dvc push -r {NAME}` uses this one")
     return lines

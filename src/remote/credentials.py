@@ -32,11 +32,8 @@ class Credentials:
 
     @property
     def who(self) -> str:
-        return (
-            f"the service account {self.content['client_email']}"
-            if self.kind == "key"
-            else "the account you signed in with"
-        )
+        key = self.kind == "key"
+        return f"the service account {self.content['client_email']}" if key else "the account you signed in with"
 
     def settings(self) -> dict[str, str]:
         """Secret part of the DVC remote; what comes from the environment is not in it."""
@@ -47,22 +44,25 @@ class Credentials:
         return {"gdrive_use_service_account": "true"} | ({KEY_FILE: str(self.path)} if self.path else {})
 
 
-def _read_json(path: Path, what: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
+    """A JSON object; {} for anything else."""
     try:
-        content = json.loads(path.expanduser().read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path} is not there, or a folder. Expected the {what}, a JSON file.") from None
+        content = json.loads(text)
     except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not the {what}. Download it again.")
-    return content
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return _parse(path.expanduser().read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{path} is not there, or a folder. Expected a JSON file as Google hands it out.") from None
 
 
 def read_client(path: Path) -> Credentials:
     """An OAuth client as the Google Cloud console hands it out: client_secret_<id>.json."""
-    content = _read_json(path, "OAuth client, client_secret_<id>.json")
-    client = content.get("installed")
+    client = _read(path).get("installed")
     if not isinstance(client, dict) or not {"client_id", "client_secret"} <= set(client):
         raise UserError(
             f"{path} holds no desktop OAuth client (one for a web site does not do; the key of a service account goes "
@@ -73,13 +73,13 @@ def read_client(path: Path) -> Credentials:
     return Credentials("client", client)
 
 
-def _is_key(content: Any) -> bool:
-    return isinstance(content, dict) and {"type", "client_email", "private_key"} <= set(content)
+def _is_key(content: dict[str, Any]) -> bool:
+    return {"type", "client_email", "private_key"} <= set(content)
 
 
 def read_key(path: Path) -> Credentials:
     """A service account's key as the console hands it out."""
-    content = _read_json(path, "key of a service account")
+    content = _read(path)
     if not _is_key(content):
         raise UserError(
             f"{path} is no key of a service account. Make one: Google Cloud console > IAM & Admin > Service Accounts > "
@@ -93,13 +93,10 @@ def from_environment() -> Credentials | None:
     text = os.environ.get("GDRIVE_CREDENTIALS_DATA")
     if not text:
         return None
-    try:
-        content = json.loads(text)
-    except ValueError:
-        content = None
+    content = _parse(text)
     if _is_key(content):
         return Credentials("key", content)
-    if isinstance(content, dict) and {"refresh_token", "client_secret"} <= set(content):
+    if {"refresh_token", "client_secret"} <= set(content):
         return Credentials("token", content)
     raise UserError(
         "GDRIVE_CREDENTIALS_DATA holds neither the JSON key of a service account nor a token file from "

@@ -12,11 +12,29 @@ from pydrive2.files import ApiRequestError
 from src.errors import UserError
 from src.remote.credentials import HOW_TO_GET_A_CLIENT, Credentials
 
-WAIT = "Wait a few minutes and run the same command again."
-AGAIN = "Remove the token file in ~/.cache/pydrive2fs and run this again"
-RATE_LIMITS = ("rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded")
-FULL = ("storageQuotaExceeded", "teamDriveFileLimitExceeded", "quotaExceeded")
-BAD_CLIENT = ("invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "admin_policy_enforced")
+_WAIT = "Wait a few minutes and run the same command again."
+_AGAIN = "Remove the token file in ~/.cache/pydrive2fs and run this again"
+_BUSY = f"was asked too often. {_WAIT}"
+_FULL = "is full. Free some space (`dvc gc -c -a -T` removes what no branch or tag uses) or use another folder."
+# Google's reason or HTTP status -> what follows "Google Drive".
+_ANSWERS: dict[str | int, str] = {
+    "rateLimitExceeded": _BUSY,
+    "userRateLimitExceeded": _BUSY,
+    "dailyLimitExceeded": _BUSY,
+    "storageQuotaExceeded": _FULL,
+    "teamDriveFileLimitExceeded": _FULL,
+    "quotaExceeded": _FULL,
+    "accessNotConfigured": "has its API switched off in the project of your OAuth client or service account. Google "
+    f"Cloud console > APIs & Services > Library > Google Drive API > Enable. {_WAIT}",
+    "insufficientPermissions": "is not among what the sign-in allows: on the consent page the box for Google Drive was "
+    f"not ticked. {_AGAIN}, and tick it.",
+    401: f"does not accept the sign-in. {_AGAIN}.",
+    403: "does not allow this to {who}. Share the folder with it as Editor or, in a Shared Drive, as Content manager.",
+    404: "has no folder {folder} that {who} can see. Open the folder in the browser, copy its address, and share the "
+    "folder (or the Shared Drive) with {who}.",
+    429: _BUSY,
+}
+_BAD_CLIENT = ("invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "admin_policy_enforced")
 
 
 @contextlib.contextmanager
@@ -44,7 +62,7 @@ def explained(folder: str, credentials: Credentials) -> Iterator[None]:
 
 
 def _explain_sign_in(said: str, credentials: Credentials) -> str:
-    if any(code in said for code in BAD_CLIENT):
+    if any(code in said for code in _BAD_CLIENT):
         return f"Google does not accept this OAuth client ({said}). Check its id and secret. {HOW_TO_GET_A_CLIENT}"
     if credentials.kind == "key":
         return (
@@ -52,48 +70,16 @@ def _explain_sign_in(said: str, credentials: Credentials) -> str:
             "this machine is wrong. Make a new key: Google Cloud console > IAM & Admin > Service Accounts > Keys."
         )
     if "invalid_grant" in said:
-        again = "sign in on a machine with a browser and use the new token file."
-        if credentials.kind == "client":
-            again = "run the same command where a browser is, and sign in again."
         return (
             f"Google no longer accepts the saved sign-in ({said}). As long as the consent screen is in Testing mode a "
             "token lives 7 days; changing the password or removing the access ends it too. Publish the app (Google "
-            f"Cloud console > Google Auth Platform > Audience > Publish app), then {again}"
+            "Cloud console > Google Auth Platform > Audience > Publish app), then sign in again where a browser is."
         )
-    return f"Google did not sign you in ({said}). {WAIT}"
+    return f"Google did not sign you in ({said}). {_WAIT}"
 
 
 def _explain_answer(error: ApiRequestError, folder: str, credentials: Credentials) -> str:
     status, reason = int(error.error.get("code", 0)), error.GetField("reason")
+    answer = _ANSWERS.get(reason) or _ANSWERS.get(status) or f"could not answer. {_WAIT}"
     said = f"HTTP {status}, {reason or error.error.get('message', 'no reason given')}"
-    who = credentials.who
-    if status == 404:
-        return (
-            f"Google Drive has no folder {folder} that {who} can see. Open the folder in the browser, copy its "
-            f"address, and share the folder (or the Shared Drive) with {who}."
-        )
-    if status == 429 or reason in RATE_LIMITS:
-        return f"Google Drive was asked too often ({said}). {WAIT}"
-    if reason in FULL:
-        return (
-            f"this Google Drive is full ({said}). Free some space (`dvc gc -c -a -T` removes what no branch or tag "
-            "uses) or use another folder."
-        )
-    if reason == "accessNotConfigured":
-        return (
-            f"the Google Drive API is switched off in the project of your OAuth client or service account ({said}). "
-            f"Google Cloud console > APIs & Services > Library > Google Drive API > Enable. {WAIT}"
-        )
-    if reason == "insufficientPermissions":
-        return (
-            f"the sign-in does not include access to Drive ({said}): on the consent page the box for Google Drive was "
-            f"not ticked. {AGAIN}, and tick it."
-        )
-    if status == 403:
-        return (
-            f"Google Drive does not allow this to {who} ({said}). Share the folder with it as Editor or, in a Shared "
-            "Drive, as Content manager."
-        )
-    if status == 401:
-        return f"Google does not accept the sign-in ({said}). {AGAIN}."
-    return f"Google Drive could not answer ({said}). {WAIT}"
+    return f"Google Drive {answer.format(folder=folder, who=credentials.who)} ({said})"

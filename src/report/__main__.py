@@ -1,9 +1,8 @@
-"""One HTML page about the working tree: results, changes, data, pipeline, plots, model card.
+"""One HTML page about the working tree: results, changes, data, plots, model card.
 
     python -m src.report                      build/report.html; also `make report`; about 5 s
     python -m src.report --against HEAD~3     differences to that commit instead of the last one
     python -m src.report --faces              with the pictures of people: keep the page to yourself
-    python -m src.report --comment            no page: a summary in Markdown on standard output, for a pull request
 
 The page holds its pictures and styles, so it works offline and can be mailed; it loads nothing. Needs no data, no cache
 and no TensorFlow. Prints the path of the page. What is missing is named on the page, with the way to get it.
@@ -18,35 +17,21 @@ from src.storage import replace_file
 OUTPUT = Path("build/report.html")
 
 
-def _arguments() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.report", description="One page about the working tree.")
     parser.add_argument("--against", metavar="COMMIT", help="compare with this commit; default: the last one")
     parser.add_argument("--faces", action="store_true", help="include plots/faces/: pictures of people")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help=f"default: {OUTPUT}")
-    parser.add_argument("--comment", action="store_true", help="print a summary in Markdown instead of a page")
-    parser.add_argument(
-        "--pictures", metavar="ADDRESS", default="",
-        help="with --comment: where {revision}/{path} of this repository can be seen, for links to changed plots",
-    )  # fmt: skip
-    return parser.parse_args()
-
-
-def main() -> None:
-    arguments = _arguments()
+    arguments = parser.parse_args()
     # Imported here, so that --help and a mistyped option answer at once.
     from src.report.contents import read_contents
-    from src.report.rendering import render_comment, render_page
+    from src.report.rendering import render_page
 
-    if arguments.comment and arguments.faces:
-        raise UserError("--comment and --faces exclude each other: pictures of people do not go into a comment.")
     if arguments.output.suffix != ".html" or arguments.output.is_dir():
         raise UserError(f"--output {arguments.output}: name a file that ends in .html, such as report.html.")
-    contents = read_contents(Path(), against=arguments.against, faces=arguments.faces)
-    if arguments.comment:
-        print(render_comment(contents, arguments.pictures), end="")
-        return
+    page = render_page(read_contents(Path(), against=arguments.against, faces=arguments.faces))
     with replace_file(arguments.output) as partial:
-        partial.write_text(render_page(contents), encoding="utf-8")
+        partial.write_text(page, encoding="utf-8")
     print(f"{arguments.output} ({arguments.output.stat().st_size / 1e6:.1f} MB), works offline")
 
 

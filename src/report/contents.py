@@ -1,6 +1,6 @@
-"""All that a report shows, read from the working tree once; what is missing stays empty.
+"""All that the report shows, read from the working tree once; what is missing stays empty.
 
-In: dvc.yaml and params.yaml, without which there is no report; metrics/, plots/, models/ or pretrained/, Git and DVC.
+In: params.yaml, without which there is no report; metrics/, plots/, models/ or pretrained/, Git and DVC.
 Every figure is shown as its stage has written it; nothing is computed here but sums and differences.
 """
 
@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
+from src.params import Params, load_params
 from src.report.experiments import file_at, flat
-from src.report.pipeline import Stage, read_stages
 from src.report.revisions import Differences, Revision, compare, find_revision, uncommitted_files
 
 HEADLINE, DETAILS = "metrics/evaluate.json", "metrics/details/evaluate.json"
@@ -29,6 +27,8 @@ MEASURES = {
     "macro_f1": "macro F1",
     "ece": "calibration error",
 }
+_STAGES = list(Params.model_fields)
+DATA_STAGES = _STAGES[1 : _STAGES.index("train")]  # each writes a table of faces per class; "dataset" is no stage
 _OF_VARIANTS = ("ferplus", "fer2013", "expw")  # the sections of which the 8-bit variant and its like are shown
 
 
@@ -51,19 +51,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Step:
-    """Faces per class after one stage, in the order of EXPRESSIONS."""
-
-    stage: str
-    part: str  # of a split, or empty
-    faces: dict[str, int]
-
-    @property
-    def total(self) -> int:
-        return sum(self.faces.values())
-
-
-@dataclass(frozen=True)
 class Picture:
     path: str
     content: bytes  # PNG
@@ -74,13 +61,12 @@ class Picture:
 class Contents:
     dataset: str
     params_text: str
-    stages: list[Stage]
     differences: Differences
     revision: Revision | None
     uncommitted: list[str]
     headline: dict[str, Figure] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    steps: dict[str, dict[str, int]] = field(default_factory=dict)  # stage, or stage: split -> faces per class
     losses: list[tuple[str, str, int]] = field(default_factory=list)  # stage, reason, faces that do not go on
     missing: list[str] = field(default_factory=list)
     plots: list[Picture] = field(default_factory=list)
@@ -90,31 +76,20 @@ class Contents:
 
 
 @contextmanager
-def _reading(name: str, stage: str = "") -> Iterator[None]:
-    """Around whatever reads a file, of a stage or of the repository: what it cannot read is one message."""
+def _reading(name: str) -> Iterator[None]:
+    """Around whatever reads a file that a stage has written: what is wrong in it is one message."""
     try:
         yield
-    except FileNotFoundError:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # bad JSON and UTF-8 are ValueErrors
         raise UserError(
-            f"{name} is missing. Run from the repository root; `git checkout {name}` restores it."
-        ) from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:  # bad JSON, UTF-8: ValueErrors
-        writes = f"stage {stage} writes it" if stage else "it should be"
-        again = f"Write it again with `dvc repro -f -s {stage}`, or restore it" if stage else "Restore it"
-        message = " ".join(str(error).split())
-        raise UserError(f"{name} is not as {writes} ({message}). {again} with `git checkout {name}`.") from error
+            f"{name} is not as stage {Path(name).stem} writes it ({' '.join(str(error).split())}). Write it again with "
+            f"`dvc repro -f -s {Path(name).stem}`, or restore it with `git checkout {name}`."
+        ) from error
 
 
-@contextmanager
-def _json_of(contents: Contents, root: Path, name: str, stage: str) -> Iterator[dict[str, Any]]:
-    """The content of a file of metrics, for what is done with it; {} where it is missing."""
-    with _reading(name, stage):
-        if not (root / name).is_file():
-            contents.missing.append(name)
-            yield {}
-        else:
-            content = json.loads((root / name).read_text(encoding="utf-8"))
-            yield dict(content.items())
+def _load(path: Path) -> dict[str, Any]:
+    """A file of metrics; {} where it is missing."""
+    return dict(json.loads(path.read_text(encoding="utf-8")).items()) if path.is_file() else {}
 
 
 def _earlier(root: Path, name: str, differences: Differences) -> dict[str, Any]:
@@ -145,29 +120,28 @@ def _rows(figures: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[Row
 
 
 def _add_results(contents: Contents, root: Path) -> None:
-    with _json_of(contents, root, HEADLINE, "evaluate") as values:
-        before, headline = _earlier(root, HEADLINE, contents.differences), flat(values)
+    contents.missing += [name for name in (HEADLINE, DETAILS) if not (root / name).is_file()]
+    with _reading(HEADLINE):
+        before, headline = _earlier(root, HEADLINE, contents.differences), flat(_load(root / HEADLINE))
         contents.headline = {key: _figure(headline, key, "", before) for key in headline}
-    with _json_of(contents, root, DETAILS, "evaluate") as values:
-        contents.rows = list(_rows(values, _earlier(root, DETAILS, contents.differences))) if values else []
+    with _reading(DETAILS):
+        figures = _load(root / DETAILS)
+        contents.rows = list(_rows(figures, _earlier(root, DETAILS, contents.differences))) if figures else []
 
 
 def _add_faces_per_stage(contents: Contents, root: Path) -> None:
-    """From the tables and reports that the data stages declare."""
-    for stage in contents.stages:
-        table, report = f"plots/class_distribution/{stage.name}.csv", f"metrics/details/{stage.name}.json"
-        if table not in stage.outputs:
-            continue
-        if (root / table).is_file():
-            with _reading(table, stage.name), (root / table).open(encoding="utf-8", newline="") as file:
-                faces = {row["expression"]: int(row["faces"]) for row in csv.DictReader(file)}
-                part = "train" if stage.name == "split" else ""
-                contents.steps.append(Step(stage.name, part, {name: faces[name] for name in EXPRESSIONS}))
-        else:
+    """From the tables and reports of the data stages."""
+    for stage in DATA_STAGES:
+        table, report = f"plots/class_distribution/{stage}.csv", f"metrics/details/{stage}.json"
+        if not (root / table).is_file():
             contents.missing.append(table)
-        if report in stage.outputs:
-            with _json_of(contents, root, report, stage.name) as values:
-                _add_report(contents, stage.name, values)
+            continue
+        with _reading(table), (root / table).open(encoding="utf-8", newline="") as file:
+            faces = {row["expression"]: int(row["faces"]) for row in csv.DictReader(file)}
+            name = "split: train" if stage == "split" else stage
+            contents.steps[name] = {name: faces[name] for name in EXPRESSIONS}
+        with _reading(report):
+            _add_report(contents, stage, _load(root / report))
 
 
 def _add_report(contents: Contents, stage: str, report: Mapping[str, Any]) -> None:
@@ -179,48 +153,36 @@ def _add_report(contents: Contents, stage: str, report: Mapping[str, Any]) -> No
     if stage == "split" and report:
         for part in ("validation", "test"):
             sources = report["faces"][part].values()
-            contents.steps.append(Step(stage, part, {name: sum(row[name] for row in sources) for name in EXPRESSIONS}))
+            contents.steps[f"split: {part}"] = {name: sum(row[name] for row in sources) for name in EXPRESSIONS}
 
 
-def _read_pictures(root: Path, paths: list[str], differences: Differences) -> list[Picture]:
+def _read_pictures(root: Path, folder: str, differences: Differences) -> list[Picture]:
     pictures = []
-    for path in filter(lambda path: (root / path).is_file(), paths):
-        content = (root / path).read_bytes()
+    for file in sorted((root / folder).glob("*.png")):
+        path, content = f"{folder}/{file.name}", file.read_bytes()
         before = file_at(differences.against.hash, path, root) if differences.against else None
         pictures.append(Picture(path, content, before if before != content else None))
     return pictures
 
 
 def read_contents(root: Path, *, against: str | None = None, faces: bool = False) -> Contents:
-    """Read what there is. `against`: the commit to compare with, the last one by default.
+    """Read what there is. `against`: the commit to compare with, the last one by default. `faces`: people's pictures.
 
-    Raises UserError when dvc.yaml or params.yaml is missing or a file is not what its stage writes.
+    Raises UserError when params.yaml is missing or wrong, or a file is not what its stage writes.
     """
-    with _reading("params.yaml"):
-        params_text = (root / "params.yaml").read_text(encoding="utf-8")
-        params = dict(yaml.safe_load(params_text).items())
-    with _reading("dvc.yaml"):
-        stages = read_stages(root, (root / "dvc.yaml").read_text(encoding="utf-8"), params)
+    params, differences = load_params(root / "params.yaml"), compare(root, against)
     contents = Contents(
-        dataset=str(params.get("dataset", "")),
-        params_text=params_text,
-        stages=stages,
-        differences=compare(root, against),
+        dataset=params.dataset,
+        params_text=(root / "params.yaml").read_text(encoding="utf-8"),
+        differences=differences,
         revision=find_revision(root),
         uncommitted=uncommitted_files(root),
+        plots=_read_pictures(root, "plots", differences),  # figures; what shows people is in plots/faces
+        faces=_read_pictures(root, "plots/faces", Differences()) if faces else None,
     )
     _add_results(contents, root)
     _add_faces_per_stage(contents, root)
-    pictures = {
-        path: path in stage.in_git for stage in contents.stages for path in stage.outputs if path[-4:] == ".png"
-    }
-    # What is in Git shows figures; pictures of people are in DVC's cache.
-    in_git = [path for path, public in pictures.items() if public]
-    contents.plots = _read_pictures(root, in_git, contents.differences)
-    if faces:
-        contents.faces = _read_pictures(root, [path for path in pictures if path not in in_git], Differences())
     contents.card_path = next((name for name in CARDS if (root / name).is_file()), "")
     if contents.card_path:
-        with _reading(contents.card_path):
-            contents.card = (root / contents.card_path).read_text(encoding="utf-8")
+        contents.card = (root / contents.card_path).read_text(encoding="utf-8", errors="replace")
     return contents

@@ -1,7 +1,6 @@
 """What Git and DVC say about the working tree: its commit, and what differs from an earlier one.
 
-In: the repository at `root`. Out: Revision and Differences. Nothing is written. `dvc metrics diff` and `dvc params
-diff` read files in Git only, so that no data and no cache is needed.
+Nothing is written. `dvc metrics diff` and `dvc params diff` read files in Git only, so no data and no cache is needed.
 """
 
 import subprocess
@@ -26,29 +25,25 @@ class Revision:
 
 @dataclass(frozen=True)
 class Differences:
-    """The working tree against a commit. `trouble` says in one sentence why there is none to compare with."""
+    """The working tree against a commit; None where there is no commit to compare with."""
 
     against: Revision | None = None
     metrics: str = ""  # DVC's table in Markdown, or empty
     params: str = ""
     files: list[str] = field(default_factory=list)  # below metrics/ and plots/
-    trouble: str = ""
-
-
-def _text(root: Path, *arguments: str) -> str:
-    return (git(root, *arguments) or b"").decode(errors="replace")
 
 
 def _names(root: Path, *arguments: str) -> list[str]:
-    return [name for name in _text(root, *arguments).split("\0") if name]
+    text = (git(root, *arguments) or b"").decode(errors="replace")
+    return [name for name in text.split("\0") if name]
 
 
 def find_revision(root: Path, name: str = "HEAD") -> Revision | None:
     """The commit of that name; None where there is none, or where `root` is not the top of a repository."""
     if git(root, "rev-parse", "--show-prefix") != b"\n":
         return None
-    text = _text(root, "log", "-1", "--format=%H%n%cI%n%s", "--end-of-options", name, "--")
-    return Revision(*text.rstrip("\n").split("\n", 2)) if text else None
+    found = _names(root, "log", "-1", "--format=%H%x00%cI%x00%s%x00", "--end-of-options", name, "--")
+    return Revision(*found[:3]) if found else None
 
 
 def uncommitted_files(root: Path) -> list[str]:
@@ -79,15 +74,9 @@ def compare(root: Path, against: str | None = None) -> Differences:
             "the top of a Git repository; in a shallow clone `git fetch --unshallow` gets the rest."
         )
     if revision is None:
-        return Differences(trouble="This folder is no Git repository with a commit: there is nothing to compare with.")
-    if not (root / ".dvc").is_dir():
-        return Differences(revision, trouble="There is no .dvc folder here, so DVC cannot compare anything.")
+        return Differences()
     folders = ("--", "metrics", "plots")
     changed = _names(root, "diff", "--name-only", "-z", revision.hash, *folders)
     added = _names(root, "ls-files", "--others", "--exclude-standard", "-z", *folders)
-    return Differences(
-        revision,
-        _dvc_table(root, "metrics", revision),
-        _dvc_table(root, "params", revision),
-        sorted({*changed, *added}),
-    )
+    metrics, params = _dvc_table(root, "metrics", revision), _dvc_table(root, "params", revision)
+    return Differences(revision, metrics, params, sorted({*changed, *added}))

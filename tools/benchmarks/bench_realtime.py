@@ -1,11 +1,10 @@
 """How fast and how faithful `python -m src.realtime` is, beside `fer` from PyPI, in one run.
 
-    make bench-realtime            # about 20 minutes on two cores: every section, printed as tables
+    make bench-realtime            # about 8 minutes on two cores: every section, printed as tables
     python -m tools.benchmarks.bench_realtime --video clip.mp4 --photos expw.zip --only speed faces
 
 Sections: `speed` (end-to-end frames/s beside fer 25.10.3, held to one core, then to two), `faces` (growth from 1 to 20
-faces), `defaults` (agreement of detection schedules with detection on every frame), `lag` (a source of 30 frames/s and
-slow consumers), `memory` (ten minutes at full speed).
+faces), `defaults` (agreement of detection schedules with detection on every frame).
 
 In: a video with a face (`--video`), ExpW photos (`--photos`, a zip with `origin/*.jpg`), a model (`--model`).
 fer has an environment of its own, made once: `python3.11 -m venv build/bench-fer && build/bench-fer/bin/pip install
@@ -15,7 +14,6 @@ fer==25.10.3 'opencv-contrib-python<5' 'setuptools<81'` (8 GB, since it requires
 import argparse
 import json
 import os
-import platform
 import subprocess
 import time
 import zipfile
@@ -27,14 +25,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
 
 from src.errors import UserError, run_program
 from src.realtime.overlay import Overlay, View
-from src.realtime.sources import LiveSource, VideoFile
+from src.realtime.sources import VideoFile
 from src.recognition import DEFAULT_MODEL, ExpressionRecognizer, Face, Settings
 from src.recognition.detection import open_detector
 from src.recognition.following import assign, iou
+from tools.benchmarks.measuring import machine, parser, show
 
 FER_PYTHON = Path("build/bench-fer/bin/python")
 SIZE = (640, 480)  # pixels
@@ -65,7 +63,13 @@ for frame in frames():
 cpu = 1000 * (time.process_time() - cpu) / len(milliseconds)
 print("RESULT" + json.dumps([milliseconds, found, cpu]))
 """
-Measured = tuple[Sequence[float], int, float]  # milliseconds of each frame, frames with a face, CPU ms per frame
+
+
+def _result(milliseconds: Sequence[float], found: int, cpu_ms: float) -> dict[str, float]:
+    """Of the milliseconds of each frame, the frames with a face, and processor time per frame."""
+    median, p95, worst = np.percentile(milliseconds, (50, 95, 100))
+    row = {"frames/s": 1000 / np.mean(milliseconds), "median ms": median, "p95": p95, "max": worst}
+    return {**row, "CPU ms": cpu_ms, "found": found}
 
 
 def _frames(video: Path) -> Iterator[tuple[np.ndarray, float]]:
@@ -84,23 +88,19 @@ def _recognizer(options: Any, settings: Settings | None = None, threads: int = 1
     return ExpressionRecognizer(options.model, detector, settings or Settings(), threads)
 
 
-def _print(rows: Any, heads: Sequence[str], decimals: int = 1) -> None:
-    print(tabulate(rows, heads, floatfmt=f".{decimals}f"), flush=True)
-
-
-def _measure_fer(options: argparse.Namespace, threads: int) -> Measured:
+def _measure_fer(options: argparse.Namespace, threads: int) -> dict[str, float]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [FER_PYTHON, "-c", _FER_PROGRAM, options.video, str(threads)]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
     if result.returncode:
         raise UserError("fer failed; its message is above.")
-    return json.loads(result.stdout.partition("RESULT")[2])
+    return _result(*json.loads(result.stdout.partition("RESULT")[2]))
 
 
 def _measure_ours(
     options: argparse.Namespace, settings: Settings, threads: int, *, drawn: bool
-) -> tuple[Measured, pd.Series]:
+) -> tuple[dict[str, float], pd.Series]:
     """Decode, scale, recognize and, if asked, draw; also mean milliseconds per stage."""
     recognizer, overlay = _recognizer(options, settings, threads), Overlay(View())
     first, _ = next(_frames(options.video))
@@ -125,7 +125,7 @@ def _measure_ours(
     cpu = 1000 * (time.process_time() - cpu) / len(milliseconds)
     means = pd.DataFrame(stages).mean()
     means["decode and scale"] = np.mean(milliseconds) - means.sum()
-    return (milliseconds, found, cpu), means
+    return _result(milliseconds, found, cpu), means
 
 
 def speed(options: argparse.Namespace) -> None:
@@ -146,18 +146,12 @@ def speed(options: argparse.Namespace) -> None:
             print(f"fer is not installed in {FER_PYTHON.parent.parent}; see the head of this file")
         for name, settings, drawn in cases:
             results[name], stages[name] = _measure_ours(options, settings, threads, drawn=drawn)
-        slowest = np.mean(next(iter(results.values()))[0])
-        rows = [
-            (
-                *(name, 1000 / np.mean(times), slowest / np.mean(times)),
-                *(*np.percentile(times, (50, 95, 100)), cpu, found),
-            )
-            for name, (times, found, cpu) in results.items()
-        ]
+        table = pd.DataFrame(results).T
+        table.insert(1, "ratio", table["frames/s"] / table["frames/s"].iloc[0])
         print(f"\ncores and threads: {threads}; video scaled to 640 x 480; ratio to the first line")
-        _print(rows, ("", "frames/s", "ratio", "median ms", "p95", "max", "CPU ms", "found"))
+        show(table)
         print("\nmilliseconds per stage")
-        _print(pd.DataFrame(stages).T, "keys", 2)
+        show(pd.DataFrame(stages).T, decimals=2)
     os.sched_setaffinity(0, all_cores)
 
 
@@ -190,7 +184,7 @@ def faces(options: argparse.Namespace) -> None:
             stages.append(dict(recognizer.timings))
         means = {"faces": num_faces, "found": int(np.median(found)), "mean ms": np.mean(milliseconds)}
         rows.append({**means, "p95": np.percentile(milliseconds, 95), **pd.DataFrame(stages).mean()})
-    _print(rows, "keys")
+    show(rows)
 
 
 def pan_over_photos(photos: Path, *, num_photos: int = 12, seconds: float = 3.0) -> Iterator[np.ndarray]:
@@ -245,71 +239,28 @@ def defaults(options: argparse.Namespace) -> None:
             runs[every_s] = [recognizer.recognize(image, place / RATE).faces for place, image in enumerate(images)]
         print(f"\n{name}, {len(images)} frames of 640 x 480, against detection on every frame")
         rows = [{"every s": f"{every_s:g}", **compare(runs[0.0], run)} for every_s, run in runs.items() if every_s]
-        _print(rows, "keys", 3)
+        show(rows, decimals=3)
     print(f"default: every {Settings().detect_every_s:g} s")
 
 
-def lag(options: argparse.Namespace) -> None:
-    """Age of the frame that is shown, with a source of 30 frames/s and consumers of several speeds."""
-    print("\nAge of each frame when its result is ready, ms; the source sends 30 frames/s (a video played as a camera)")
-    rows = []
-    for work_ms in (0, 20, 50, 120):
-        recognizer = _recognizer(options)
-        source = LiveSource(options.video, options.video.name)
-        ages, work = [], []
-        for frame in source:
-            start = time.monotonic()
-            recognizer.recognize(frame.image, frame.time_s)
-            time.sleep(work_ms / 1000)
-            now = time.monotonic()
-            ages.append(1000 * (now - frame.captured_s))
-            work.append(1000 * (now - start))
-            if frame.time_s > 8:
-                break
-        source.close()
-        rows.append((np.mean(work), np.mean(ages), max(ages), 1000 / RATE + max(work), source.skipped))
-    _print(rows, ("work per frame", "mean age", "worst", "allowed", "skipped"))
-
-
-def memory(options: argparse.Namespace) -> None:
-    """Resident memory over `--minutes` at full speed, the video repeated, overlay drawn."""
-    print(f"\nMemory over {options.minutes:g} minutes at full speed, with overlay")
-    recognizer, overlay = _recognizer(options), Overlay(View())
-    images = [image for image, _ in _frames(options.video)]
-    start, number, rows = time.monotonic(), 0, []
-    for part in range(11):
-        while number == 0 or time.monotonic() - start < 60 * options.minutes * part / 10:
-            image = images[number % len(images)]
-            found = recognizer.recognize(image, number / RATE).faces
-            overlay.recent.add(number / RATE, found)
-            overlay.status.measure(recognizer.timings, time.perf_counter())
-            overlay.draw(image.copy(), found)
-            number += 1
-        resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        rows.append((options.minutes * part / 10, number, resident / 1e6))
-    _print(rows, ("minute", "frames", "MB"))
-
-
-SECTIONS = {"speed": speed, "faces": faces, "defaults": defaults, "lag": lag, "memory": memory}
+SECTIONS = {"speed": speed, "faces": faces, "defaults": defaults}
 
 
 def main() -> None:
     real = os.environ.get("FER_REAL_DATA")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--video", type=Path, default=Path(real) / "portrait.mp4" if real else None)
-    parser.add_argument("--photos", type=Path, default=Path(real) / "expw.zip" if real else None)
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
-    parser.add_argument("--detector", default="auto")
-    parser.add_argument("--detector-model", type=Path)
-    parser.add_argument("--minutes", type=float, default=10, help="length of the memory section")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
-    options = parser.parse_args()
+    words = parser(__doc__)
+    words.add_argument("--video", type=Path, default=Path(real) / "portrait.mp4" if real else None)
+    words.add_argument("--photos", type=Path, default=Path(real) / "expw.zip" if real else None)
+    words.add_argument("--model", type=Path, default=DEFAULT_MODEL)
+    words.add_argument("--detector", default="auto")
+    words.add_argument("--detector-model", type=Path)
+    words.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    options = words.parse_args()
     if options.video is None or not options.video.is_file():
         raise UserError(
             "Name a video with a face: --video clip.mp4, or set FER_REAL_DATA to a folder with portrait.mp4."
         )
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    print(f"{machine}; Python {platform.python_version()}, OpenCV {cv2.__version__}; model {options.model}")
+    print(f"{machine()}, OpenCV {cv2.__version__}; model {options.model}")
     print(open_detector(options.detector, options.detector_model)[1])
     for name in options.only:
         SECTIONS[name](options)

@@ -1,9 +1,9 @@
-"""How many visitors the page serves: rate and lag by number of live visitors, with uploads beside them; a soak.
+"""How many visitors the page serves: rate and lag by number of live visitors.
 
-    make bench-web                               # 1, 2, 4, 8, 12 visitors, 10 s each: 2 minutes
-    make bench-web ARGS="--photos 2 --blur"      # beside them two who send photos; every frame searched
-    make bench-web ARGS="--videos 2"             # each number of visitors without and with two who send videos
-    make bench-web ARGS="--soak 1800"            # half an hour of 4 visitors and a photo: memory by minute
+    make bench-web                                            # 1, 2, 4, 8, 12 visitors, 10 s each: 2 minutes
+    make bench-web ARGS="--blur"                              # every frame searched
+    make bench-web ARGS="--videos 1"                          # each number without and with one who sends videos
+    make bench-web ARGS="--visitors 4 4 4 --seconds 600"      # half an hour of 4 visitors: memory every 10 minutes
 
 Starts the server on this machine and talks to it over the loopback interface only; visitors are coroutines of this
 process, each with one frame of 640 x 480 pixels in flight and at most 20 frames/s, as the page has it. So the figures
@@ -14,8 +14,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
-import platform
 import re
 import struct
 import subprocess
@@ -23,33 +21,27 @@ import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-import psutil
-from tabulate import tabulate
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from src.errors import UserError, run_program
 from src.realtime.recorder import VideoRecorder
+from tools.benchmarks.measuring import machine, memory, parser, show
 from tools.drawn_faces import draw_clip
 
+Row = dict[str, Any]
 _RATE = 20.0  # frames/s that a visitor sends at most
 
 
-def frames() -> tuple[list[bytes], bytes]:
-    """A drawn clip of 4 s with one face: as JPEGs, and as MP4."""
-    clip = [image for image, _ in draw_clip(np.random.default_rng(5), seconds=4, num_faces=1)]
-    with tempfile.TemporaryDirectory() as folder:
-        recorder = VideoRecorder(Path(folder, "clip.mp4"))
-        for number, image in enumerate(clip):
-            recorder.write(image, number / 25)
-        recorder.close()
-        film = Path(folder, "clip.mp4").read_bytes()
-    return [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes() for image in clip], film
+def frames() -> list[bytes]:
+    """JPEGs of a drawn clip of 4 s with one face."""
+    clip = draw_clip(np.random.default_rng(5), seconds=4, num_faces=1)
+    return [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes() for image, _ in clip]
 
 
 async def visit(url: str, pictures: list[bytes], until_s: float, blur: bool) -> list[float]:
@@ -71,71 +63,52 @@ async def visit(url: str, pictures: list[bytes], until_s: float, blur: bool) -> 
     return lags
 
 
-def ask(url: str, content: bytes | None = None, method: str | None = None) -> bytes:
-    return urllib.request.urlopen(urllib.request.Request(url, content, method=method), timeout=60).read()
+def film() -> bytes:
+    """The same clip as MP4."""
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = VideoRecorder(Path(folder, "clip.mp4"))
+        for number, (image, _) in enumerate(draw_clip(np.random.default_rng(5), seconds=4, num_faces=1)):
+            recorder.write(image, number / 25)
+        recorder.close()
+        return Path(folder, "clip.mp4").read_bytes()
 
 
-def send_photos(url: str, photo: bytes, until_s: float) -> list[float]:
-    """Seconds of each upload, one after the other."""
-    seconds: list[float] = []
-    while (begin_s := time.perf_counter()) < until_s:
-        ask(f"{url}/api/pictures", photo)
-        seconds.append(time.perf_counter() - begin_s)
-    return seconds
-
-
-def send_videos(url: str, film: bytes, until_s: float) -> int:
+def send_videos(url: str, content: bytes, until_s: float) -> int:
     """Frames that were looked at, of videos sent one after the other; the last is stopped at the end."""
+
+    def ask(address: str, body: bytes | None = None, method: str | None = None) -> bytes:
+        return urllib.request.urlopen(urllib.request.Request(address, body, method=method), timeout=60).read()
+
     looked_at = 0
     while time.perf_counter() < until_s:
-        address = f"{url}/api/videos/" + json.loads(ask(f"{url}/api/videos", film))["id"]
-        state: dict = {"state": "waiting"}
+        state = json.loads(ask(f"{url}/api/videos", content))
+        address = f"{url}/api/videos/{state['id']}"
         while state["state"] in ("waiting", "running") and time.perf_counter() < until_s:
             time.sleep(0.2)
             state = json.loads(ask(address))
-        looked_at += state.get("frames", 0)
+        looked_at += state["frames"]
         ask(address, method="DELETE")
     return looked_at
 
 
-@dataclass
-class Crowd:
-    """Who comes at once. photos, videos: how many people send them."""
-
-    visitors: int
-    photos: int
-    videos: int = 0
-    blur: bool = False
-
-
 async def measure(
-    server: subprocess.Popen, url: str, clip: tuple[list[bytes], bytes], crowd: Crowd, seconds: float
-) -> dict[str, object]:
-    (pictures, film), until_s = clip, time.perf_counter() + seconds
+    server: subprocess.Popen, url: str, clip: tuple[list[bytes], bytes], visitors: int, videos: int, options: Any
+) -> Row:
+    """The row of so many visitors at a time; those for whom there was no place are not served."""
+    pictures, content = clip
+    until_s = time.perf_counter() + options.seconds
     socket = url.replace("http", "ws") + "/api/live"
-    lives = asyncio.gather(*(visit(socket, pictures, until_s, crowd.blur) for _ in range(crowd.visitors)))
-    photos = [asyncio.to_thread(send_photos, url, pictures[0], until_s) for _ in range(crowd.photos)]
-    videos = [asyncio.to_thread(send_videos, url, film, until_s) for _ in range(crowd.videos)]
-    uploads = asyncio.gather(asyncio.gather(*photos), asyncio.gather(*videos))
-    lags, (taken, looked_at) = await lives, await uploads
-    served = [one for one in lags if one]
-    rates = [len(one) / seconds for one in served]
-    together = np.concatenate([np.array(one) for one in served])
-    row: dict[str, object] = {
-        "visitors": crowd.visitors,
-        "videos": crowd.videos,
-        "served": len(served),
-        "frames/s each": f"{np.mean(rates):.1f}",
-        "least, most": f"{min(rates):.1f}, {max(rates):.1f}",
-        "p50 ms": f"{1000 * np.percentile(together, 50):.0f}",
-        "p95 ms": f"{1000 * np.percentile(together, 95):.0f}",
-        "memory MB": f"{psutil.Process(server.pid).memory_info().rss / 2**20:.0f}",
-        "video frames/s": f"{sum(looked_at) / seconds:.1f}",
-    }
-    if crowd.photos:
-        waits = [value for one in taken for value in one]
-        row["photos/s"], row["photo p95 ms"] = len(waits) / seconds, f"{1000 * np.percentile(waits, 95):.0f}"
-    return row
+    lives = [visit(socket, pictures, until_s, options.blur) for _ in range(visitors)]
+    uploads = [asyncio.to_thread(send_videos, url, content, until_s) for _ in range(videos)]
+    all_lags, looked_at = await asyncio.gather(asyncio.gather(*lives), asyncio.gather(*uploads))
+    served = [lags for lags in all_lags if lags]
+    rates = [len(lags) / options.seconds for lags in served]
+    p50, p95 = 1000 * np.percentile(np.concatenate(served), (50, 95))
+    return {
+        "visitors": visitors, "videos": videos, "served": len(served), "frames/s each": np.mean(rates),
+        "least": min(rates), "most": max(rates), "p50 ms": p50, "p95 ms": p95, "memory MB": memory("VmRSS", server.pid),
+        "video frames/s": sum(looked_at) / options.seconds,
+    }  # fmt: skip
 
 
 def start(options: argparse.Namespace) -> tuple[subprocess.Popen, str, float]:
@@ -159,32 +132,21 @@ def start(options: argparse.Namespace) -> tuple[subprocess.Popen, str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Rate and lag of the page by number of visitors.")
-    parser.add_argument("--visitors", type=int, nargs="+", default=[1, 2, 4, 8, 12])
-    parser.add_argument("--places", type=int, default=12, help="of the server; more visitors are refused")
-    parser.add_argument("--photos", type=int, default=0, help="people who send photos at the same time")
-    parser.add_argument("--videos", type=int, default=0, help="people who send videos; measured without them first")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each number of visitors")
-    parser.add_argument("--soak", type=float, help="seconds of 4 visitors and one who sends photos instead")
-    parser.add_argument("--blur", action="store_true")
-    parser.add_argument("--detector", default="auto")
-    options = parser.parse_args()
-    clip = frames()
+    words = parser(__doc__)
+    words.add_argument("--visitors", type=int, nargs="+", default=[1, 2, 4, 8, 12])
+    words.add_argument("--places", type=int, default=12, help="of the server; more visitors are refused")
+    words.add_argument("--seconds", type=float, default=10.0, help="for each number of visitors")
+    words.add_argument("--videos", type=int, default=0, help="people who send videos; measured without them first")
+    words.add_argument("--blur", action="store_true")
+    words.add_argument("--detector", default="auto")
+    options = words.parse_args()
+    before = machine()
     server, url, first_s = start(options)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before"
-    print(f"{machine}; first prediction {first_s:.1f} s after start")
+    print(f"{before}; first prediction {first_s:.1f} s after start", flush=True)
     try:
-        rows = []
-        if options.soak:
-            seconds = min(60.0, options.soak)
-            for _ in range(max(1, round(options.soak / 60))):
-                rows.append(asyncio.run(measure(server, url, clip, Crowd(4, 1, options.videos, options.blur), seconds)))
-                print(rows[-1], flush=True)
-        else:
-            for visitors, videos in itertools.product(options.visitors, sorted({0, options.videos})):
-                crowd = Crowd(visitors, options.photos, videos, options.blur)
-                rows.append(asyncio.run(measure(server, url, clip, crowd, options.seconds)))
-        print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".1f"))
+        clip = frames(), film()
+        crowds = itertools.product(options.visitors, sorted({0, options.videos}))
+        show([asyncio.run(measure(server, url, clip, *crowd, options)) for crowd in crowds])
     finally:
         server.terminate()
         server.wait(20)

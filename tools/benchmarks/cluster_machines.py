@@ -1,9 +1,13 @@
-"""A scheduler and workers as processes, each with a folder, a cache and a home of its own; stand-in trainings."""
+"""A scheduler and workers as processes, each with a folder, a cache and a home of its own; stand-in trainings.
 
+`FER_CLUSTER_PYTHONS=/path/a/bin/python:/path/b/bin/python` gives the workers these interpreters in turn, each with an
+environment of its own (requirements.txt, requirements-cluster.txt); without it all have the caller's.
+"""
+
+import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +17,10 @@ from typing import Any
 
 import psutil
 
+from tools.benchmarks.standin_project import environment, run
+
 PATIENCE_S = 300.0
+PYTHONS = os.environ.get("FER_CLUSTER_PYTHONS", sys.executable).split(":")
 
 
 def wait_until(what: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
@@ -29,31 +36,25 @@ class Cluster:
 
     def __init__(self, folder: Path, caller: Path, **variables: str) -> None:
         self.folder, self.caller = folder, caller
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "FER_"))}
-        self.environment = {
-            **inherited,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_TEST": "1",
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
-            "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s",
+        self.environment = environment(
+            DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="8s",
+            DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT="1s",
             **variables,
-        }
+        )
         self.processes: list[subprocess.Popen[Any]] = []
         self.workers: dict[str, subprocess.Popen[Any]] = {}
         file = folder / "scheduler.json"
         where = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
-        self._start("scheduler", "scheduler", *where, "--scheduler-file", str(file))
+        self._start("scheduler", sys.executable, "scheduler", *where, "--scheduler-file", str(file))
         wait_until(file.is_file)
         self.address = json.loads(file.read_text())["address"]
 
-    def _start(self, name: str, *words: str, **variables: str) -> subprocess.Popen[Any]:
-        environment = {**self.environment, **variables}
-        command = [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]]
+    def _start(self, name: str, python: str, *words: str, **variables: str) -> subprocess.Popen[Any]:
+        command = [python, "-m", "distributed.cli.dask_" + words[0], *words[1:]]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                command, cwd=self.folder, env=self.environment | variables, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -63,21 +64,10 @@ class Cluster:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         own = {"HOME": str(home), "FER_CLUSTER_FOLDER": str(home / "runs"), "TMPDIR": str(home), **variables}
-        words = (
-            "worker",
-            self.address,
-            "--host",
-            "127.0.0.1",
-            "--no-nanny",
-            "--nthreads",
-            "2",
-            "--no-dashboard",
-            "--name",
-            name,
-        )
-        self.workers[name] = self._start(
-            name, *words, "--resources", resources, "--local-directory", str(home / "dask"), **own
-        )
+        python = PYTHONS[[*self.workers, name].index(name) % len(PYTHONS)]
+        kind = ("--no-nanny", "--nthreads", "2", "--no-dashboard", "--resources", resources)
+        where = ("--host", "127.0.0.1", "--local-directory", str(home / "dask"))
+        self.workers[name] = self._start(name, python, "worker", self.address, "--name", name, *kind, *where, **own)
         wait_until(lambda: "Registered to" in (self.folder / f"{name}.log").read_text())
 
     def call(self, *words: str, scheduler: bool = True) -> subprocess.Popen[str]:
@@ -99,28 +89,37 @@ class Cluster:
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-1500:] for path in self.folder.rglob("*.log"))
 
+    def packages_of(self, name: str) -> set[str]:
+        """Folders of the environments whose libraries the programs that it has started have loaded."""
+        found = set()
+        for process in family(self.workers[name])[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                for loaded in process.memory_maps():
+                    folder, below, _ = loaded.path.partition("/lib/python3.11/site-packages/tensorflow/")
+                    found |= {folder} if below else set()
+        return found
+
     def training_on(self, name: str) -> bool:
         """Whether a stage `train` is running there that has finished an epoch."""
         return any((self.folder / name / "runs").glob("*/state/*.json"))
 
     def stop(self) -> None:
         for process in self.processes:
-            for child in _family(process):
-                child.send_signal(signal.SIGKILL)
+            for one in family(process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
         for process in self.processes:
             process.wait()
 
     def experiments(self) -> dict[str, str]:
         """Name -> commit, on the team's Git server."""
-        listed = subprocess.run(
-            ["git", "ls-remote", str(self.folder / "team.git"), "refs/exps/*"], capture_output=True, text=True
-        ).stdout
+        listed = run(self.folder, "git", "ls-remote", str(self.folder / "team.git"), "refs/exps/*").stdout
         return {name.rpartition("/")[2]: commit for commit, name in re.findall(r"(\S+)\s+(\S+)", listed)}
 
 
-def _family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
-    try:
+def family(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """A process and all that it has started; empty where it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
         top = psutil.Process(process.pid)
         return [top, *top.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+    return []

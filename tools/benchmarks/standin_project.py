@@ -16,36 +16,28 @@ INPUT = "data/processed/smote"
 
 DVC_YAML = """
 stages:
-  smote:
-    cmd: python standin.py smote
-    deps: [standin.py]
-    params: [smote]
-    outs: [data/processed/smote]
+  smote: {cmd: python standin.py smote, deps: [standin.py], params: [smote], outs: [data/processed/smote]}
   train:
     cmd: python standin.py train
     deps: [data/processed/smote, standin.py]
     params: [train]
-    outs:
-      - models/train
-      - metrics/details/train.json: {cache: false}
+    outs: [models/train, metrics/details/train.json: {cache: false}]
   evaluate:
     cmd: python standin.py evaluate
     deps: [models/train, standin.py]
-    outs: []
-    metrics:
-      - metrics/evaluate.json: {cache: false}
+    metrics: [metrics/evaluate.json: {cache: false}]
 """
 
 STANDIN = """
-import hashlib, json, os, pathlib, random, shutil, sys, time
+import hashlib, json, os, pathlib, random, sys, time
 import yaml
 
 stage, params = sys.argv[1], yaml.safe_load(open("params.yaml"))
 train, data = params["train"], pathlib.Path("data/processed/smote")
+size, backend = 100_000, os.environ.get("KERAS_BACKEND")
 os.makedirs("metrics/details", exist_ok=True)
 if stage == "smote":
     data.mkdir(parents=True)
-    size = int(os.environ.get("STANDIN_BYTES", 100_000))
     (data / "images.npy").write_bytes(random.Random(params["smote"]["seed"]).randbytes(size))
 elif stage == "train":
     weights = hashlib.sha256((data / "images.npy").read_bytes() + json.dumps(train).encode()).hexdigest()
@@ -67,25 +59,28 @@ elif stage == "train":
         state.with_suffix(".new").replace(state)
     model = pathlib.Path("models/train")
     model.mkdir(parents=True)
-    (model / "network.npz").write_bytes(random.Random(weights).randbytes(int(os.environ.get("STANDIN_BYTES", 100_000))))
-    cores = sorted(os.sched_getaffinity(0))
-    report = {"precision": "float32", "backend": os.environ["KERAS_BACKEND"], "cores": cores}
+    (model / "network.npz").write_bytes(random.Random(weights).randbytes(size))
+    report = {"precision": "float32", "backend": backend, "cores": sorted(os.sched_getaffinity(0))}
     pathlib.Path("metrics/details/train.json").write_text(json.dumps(report))
     state.unlink()
 else:
     digest = hashlib.sha256(pathlib.Path("models/train/network.npz").read_bytes()).digest()
     val = {"f1": digest[0] / 256, "fer+": digest[1] / 256}
-    pathlib.Path("metrics/evaluate.json").write_text(json.dumps({"val": val, "backend": os.environ["KERAS_BACKEND"]}))
+    pathlib.Path("metrics/evaluate.json").write_text(json.dumps({"val": val, "backend": backend}))
 """
 
 
-def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """In `folder`, with the environment of this Python first on PATH."""
+def environment(**variables: str) -> dict[str, str]:
+    """Of this process without its settings of DVC, Git and this project, and with this Python first on PATH."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "FER_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "DVC_TEST": "1", "KERAS_BACKEND": "tensorflow"}
-    result = subprocess.run(
-        command, cwd=folder, env={**environment, **variables}, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    return {**inherited, "PATH": path, "DVC_NO_ANALYTICS": "1", "DVC_TEST": "1", **variables}
+
+
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """In `folder`, with the environment above. Raises RuntimeError on failure."""
+    around = environment(**{"KERAS_BACKEND": "tensorflow", **variables})
+    result = subprocess.run(command, cwd=folder, env=around, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
     return result
@@ -105,19 +100,13 @@ def make_project(folder: Path, remote: str = "") -> Path:
     (caller / "dvc.yaml").write_text(DVC_YAML, encoding="utf-8")
     (folder / "store").mkdir()
     run(folder, "git", "init", "-q", "--bare", "-b", "main", "team.git")
-    for words in (
-        ("git", "init", "-q", "-b", "main"),
-        ("git", "config", "user.name", "t"),
-        ("git", "config", "user.email", "t@example.org"),
-        ("git", "remote", "add", "origin", str(folder / "team.git")),
-        ("dvc", "init", "-q"),
-        ("dvc", "remote", "add", "-q", "-d", "storage", remote or str(folder / "store")),
-        ("dvc", "repro", "-q"),
-        ("git", "add", "-A"),
-        ("git", "commit", "-qm", "project"),
-        ("git", "push", "-q", "origin", "main"),
-    ):
-        run(caller, *words)
+    run(caller, "git", "init", "-q", "-b", "main")
+    for words in ("git config user.name t", "git config user.email t@example.org", "dvc init -q"):
+        run(caller, *words.split())
+    run(caller, "git", "remote", "add", "origin", str(folder / "team.git"))
+    run(caller, "dvc", "remote", "add", "-q", "-d", "storage", remote or str(folder / "store"))
+    for words in ("dvc repro -q", "git add -A", "git commit -qm project", "git push -q origin main"):
+        run(caller, *words.split())
     if not remote:
         forget_data(caller)
     return caller
