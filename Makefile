@@ -15,7 +15,7 @@ help: ## list the targets
 
 setup: .venv/.complete ## build .venv from the locks
 
-.venv/.complete: requirements.txt requirements-web.txt requirements-cluster.txt requirements-dev.txt
+.venv/.complete: requirements.txt requirements-cluster.txt requirements-dev.txt
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $(PYTHON) is not Python 3.11, for which the lock is made."; exit 1; }
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: Python's venv module is missing. On Debian: apt-get install python3.11-venv"; exit 1; }
@@ -71,11 +71,10 @@ sample: setup ## draw the bundled sample again
 
 lock: setup ## bring the locks up to requirements*.in; pins that still fit stay
 	@pip install --quiet uv
-	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements.in -o requirements.txt
-	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-dev.in -o requirements-dev.txt
-	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-runtime.in -o requirements-runtime.txt
-	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-cluster.in -o requirements-cluster.txt
-	@uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' requirements-web.in -o requirements-web.txt
+	@for name in requirements{,-runtime,-web,-cluster,-dev}; do \
+		uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+			--custom-compile-command 'make lock' $$name.in -o $$name.txt; \
+	done
 
 clean: ## remove .venv and build/
 	@rm -rf .venv build

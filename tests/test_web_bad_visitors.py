@@ -1,7 +1,12 @@
 """Who sends nonsense, too much or too slowly gets one clear answer; the server stays up, its memory and disk free."""
 
+import asyncio
+import contextlib
+import functools
 import gzip
+import itertools
 import json
+import select
 import socket
 import struct
 import threading
@@ -9,15 +14,19 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import requests
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from src.web import limits
+from src.web.app import body
 from tests.realtime_fixtures import write_clip, write_film
 from tests.web_fixtures import (
     EXAMPLES,
@@ -119,20 +128,18 @@ def test_an_announced_upload_is_refused_before_it_is_sent(server: Server) -> Non
 
 def talk(server: Server, content: bytes) -> bytes:
     """What is answered to these bytes."""
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with server.connect() as connection:
         connection.sendall(content)
         return connection.recv(65536)
 
 
-def test_a_visitor_who_leaves_in_the_middle(server: Server) -> None:
-    head = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n"
-    host, port = server.url.removeprefix("http://").split(":")
-    for path in ("/api/pictures", "/api/videos"):
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(head.format(path).encode() + bytes(5000))
-            time.sleep(0.2)
-    wait_for(lambda: server.get("/health").json()["videos"] == 0)
+@pytest.mark.parametrize("path", ["/api/pictures", "/api/videos"])
+def test_a_visitor_who_leaves_in_the_middle(server: Server, path: str) -> None:
+    with server.connect() as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n"
+        connection.sendall(head.encode() + bytes(5000))
+        time.sleep(0.2)
+    wait_for(lambda: server.count("videos") == 0)
 
 
 PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
@@ -159,7 +166,7 @@ def refusal(server: Server, content: bytes) -> str:
     number = answer.json()["id"]
     state = finish(server, number)
     assert state["results"] == [] and state["state"] == "failed"
-    requests.delete(f"{server.url}/api/videos/{number}", timeout=20)
+    server.delete(number)
     return state["error"]
 
 
@@ -174,29 +181,74 @@ def test_videos_without_frames_with_sound_only_and_with_huge_ones(server: Server
 
 @pytest.mark.slow
 def test_an_endless_video(server: Server, tmp_path: Path) -> None:
-    """Six minutes at two frames a second; the first five are looked at."""
+    """Six minutes at a frame every two seconds; the first five are looked at."""
     frame = one_face(True)
-    path = write_film(tmp_path / "long.mp4", [frame] * 720, [number / 2 for number in range(720)])
+    path = write_film(tmp_path / "long.mp4", [frame] * 180, [2.0 * number for number in range(180)])
     number = server.post("/api/videos", path.read_bytes()).json()["id"]
     state = finish(server, number)
-    assert (state["state"], state["frames"], state["note"]) == ("done", 600, "Only the first 5 minutes were looked at.")
+    assert (state["state"], state["frames"], state["note"]) == ("done", 150, "Only the first 5 minutes were looked at.")
     assert server.get(f"/api/videos/{number}/people.json").json()["people"][0]["last_s"] < 300
-    requests.delete(f"{server.url}/api/videos/{number}", timeout=20)
+    server.delete(number)
+
+
+def fill(server: Server) -> list[socket.socket]:
+    """Six who have begun to send a video; there is no room for a seventh."""
+    connections = [server.connect() for _ in range(6)]
+    for connection in connections:
+        connection.sendall(b"POST /api/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n")
+    wait_for(lambda: server.count("videos") == 6)
+    answer = server.post("/api/videos", GOOD)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    return connections
 
 
 def test_only_so_many_videos_wait(server: Server) -> None:
-    """A seventh is refused while six are being sent; nothing of them is left when their senders go."""
-    head = b"POST /api/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n" + bytes(10)
-    host, port = server.url.removeprefix("http://").split(":")
-    connections = [socket.create_connection((host, int(port)), timeout=20) for _ in range(6)]
-    for connection in connections:
-        connection.sendall(head)
-    wait_for(lambda: server.get("/health").json()["videos"] == 6)
-    answer = server.post("/api/videos", GOOD)
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
-    for connection in connections:
+    """Nothing of them is left when their senders go."""
+    for connection in fill(server):
         connection.close()
-    wait_for(lambda: server.get("/health").json()["videos"] == 0)
+    wait_for(lambda: server.count("videos") == 0)
+
+
+@pytest.mark.slow
+def test_who_trickles_loses_the_place(server: Server) -> None:
+    """Some bytes a second: one answer after twenty seconds, and place, file and connection are free again."""
+    connections = fill(server)
+    begin_s = time.monotonic()
+    while not select.select(connections, [], [], 0.7)[0]:
+        assert time.monotonic() < begin_s + 40
+        for connection in connections:
+            connection.sendall(bytes(10))
+    for connection in connections:
+        answer = b"".join(iter(functools.partial(connection.recv, 65536), b""))  # to its end: the server has closed it
+        assert answer.startswith(b"HTTP/1.1 408 ") and answer.count(b"The upload was too slow: 50 kB a second") == 1
+        connection.close()
+    assert server.count("videos") == 0 and server.left() == []
+
+
+@pytest.mark.parametrize(
+    ("chunk", "seconds", "taken"),
+    [(1000, 60, True), (100, 60, False), (1000, 1.3, False)],
+    ids=["fine", "slow", "long"],
+)
+def test_pace_of_an_upload(monkeypatch: pytest.MonkeyPatch, chunk: int, seconds: float, taken: bool) -> None:
+    """Ten chunks in two seconds, where a thousand bytes a second are asked for."""
+    monkeypatch.setattr(limits, "PACE_BYTES", 1000)
+    monkeypatch.setattr(limits, "PACE_S", 1.0)
+    chunks = iter(range(9, -1, -1))
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.2)
+        return {"type": "http.request", "body": bytes(chunk), "more_body": next(chunks) > 0}
+
+    async def upload() -> int:
+        pieces = body(Request({"type": "http", "headers": []}, receive), 10**6, seconds)
+        return sum([len(piece) async for piece in pieces])
+
+    if taken:
+        assert asyncio.run(upload()) == 10 * chunk
+    else:
+        with pytest.raises(HTTPException, match="408"):
+            asyncio.run(upload())
 
 
 @pytest.mark.slow
@@ -237,7 +289,7 @@ def test_malformed_socket_messages(server: Server, messages: list[str | bytes]) 
                 answers.append(json.loads(visitor.recv(20)))
         assert list(answers[-1]) == ["error"] and answers[-1]["error"].endswith(".")
     assert visitor.close_code in (1003, 1008)
-    wait_for(lambda: server.get("/health").json()["visitors"] == 0)
+    wait_for(lambda: server.count("visitors") == 0)
 
 
 def test_a_message_that_is_too_large_ends_the_socket(server: Server) -> None:
@@ -261,26 +313,18 @@ def test_slow_readers_lose_their_place(server: Server) -> None:
     crowd = jpeg(np.tile(cv2.resize(read_example("one.jpg"), (160, 100)), (6, 6, 1)))
     with live(server) as slow:
         slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.recv_events_thread  # noqa: B018 - reads by itself up to its own limit
-        stop = threading.Event()
 
         def send() -> None:
-            number = 0
-            while not stop.is_set():
-                number += 1
-                try:
+            with contextlib.suppress(ConnectionClosed, OSError):
+                for number in itertools.count(1):
                     slow.send(struct.pack("<d", number) + crowd)
-                except (ConnectionClosed, OSError):
-                    return
 
-        sender = threading.Thread(target=send, daemon=True)
-        sender.start()
+        threading.Thread(target=send, daemon=True).start()
         before = server.memory
         with live(server) as other:
             for number in range(20):
                 assert send_frame(other, number, GOOD)["faces"]
-        wait_for(lambda: server.get("/health").json()["visitors"] == 0, 60)
-        stop.set()
+        wait_for(lambda: server.count("visitors") == 0, 60)
         assert server.memory < before + 60
 
 
@@ -327,8 +371,7 @@ def test_header_injection(server: Server) -> None:
 
 
 def test_many_connections_are_refused_beyond_a_limit(server: Server) -> None:
-    host, port = server.url.removeprefix("http://").split(":")
-    idle = [socket.create_connection((host, int(port)), timeout=20) for _ in range(205)]
+    idle = [server.connect() for _ in range(205)]
     assert wait_for(lambda: server.get("/health").status_code) == 503
     for connection in idle:
         connection.close()

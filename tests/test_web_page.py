@@ -1,7 +1,6 @@
 """The page in headless Chromium, as a person uses it. Its camera is a file; skipped where there is no browser."""
 
 import contextlib
-import functools
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from src.realtime.sources import VideoFile
 from src.recognition.detection import HaarDetector, find_faces
 from tests.realtime_fixtures import write_clip, write_film
-from tests.web_fixtures import EXAMPLES, Server, one_face, read_example, run_server, wait_for
+from tests.web_fixtures import EXAMPLES, Server, jpeg, live, one_face, read_example, run_server, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -55,6 +54,10 @@ class Page:
     def text(self, name: str) -> str:
         return self(name).text
 
+    def start_camera(self) -> None:
+        self.tab("live")
+        self("live-start").click()
+
     def measured(self) -> dict[str, float]:
         """Frames, rate and lag of the live tab."""
         return self.driver.execute_async_script(
@@ -83,35 +86,33 @@ class Page:
         ]
 
 
+ALLOW = "--use-fake-ui-for-media-stream"
+
+
 @pytest.fixture
-def open_browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """open_browser(camera=None, *flags): camera: an MJPEG file; without one the browser has no camera."""
+def open_page(server: Server, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """open_page(face=None, camera=ALLOW, url=...): face: what a camera sees; without one the browser has no camera."""
     drivers: list[Any] = []
 
-    def start(camera: Path | None = None, *flags: str) -> Any:
+    def start(face: np.ndarray | None = None, camera: str = ALLOW, url: str = server.url) -> Page:
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM or ""
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        folder = tmp_path / f"browser{len(drivers)}"
-        camera_flags = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
         for flag in (
             *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *(f"--user-data-dir={folder}", "--window-size=1100,900", *flags),
-            *(camera_flags if camera else ()),
+            *(f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1100,900", camera),
         ):
             options.add_argument(flag)
-        service = webdriver.ChromeService(DRIVER)
-        driver = webdriver.Chrome(options=options, service=service)
-        drivers.append(driver)
-        return driver
+        if face is not None:
+            options.add_argument("--use-fake-device-for-media-stream")
+            options.add_argument(f"--use-file-for-fake-video-capture={camera_file(tmp_path / 'camera.mjpeg', face)}")
+        drivers.append(webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)))
+        return Page(drivers[-1], url)
 
     yield start
     for driver in drivers:
         driver.quit()
-
-
-ALLOW = "--use-fake-ui-for-media-stream"
 
 
 @pytest.fixture(scope="module")
@@ -120,17 +121,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def camera_file(path: Path, frame: np.ndarray, seconds: float = 4) -> Path:
-    """A face that sways a little, as a camera's file."""
-    large = cv2.resize(frame, (640, 480))
-    shifts = [round(10 * np.sin(number / 5)) for number in range(round(25 * seconds))]
-    frames = [np.roll(large, shift, axis=1) for shift in shifts]
-    path.write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in frames))
+def camera_file(path: Path, face: np.ndarray) -> Path:
+    """Four seconds of a face that sways a little, as a camera's file."""
+    large = cv2.resize(face, (640, 480))
+    frames = [np.roll(large, round(10 * np.sin(number / 5)), axis=1) for number in range(100)]
+    path.write_bytes(b"".join(map(jpeg, frames)))
     return path
 
 
-def test_examples_are_there_on_opening(open_browser: Any, server: Server) -> None:
-    page = Page(open_browser(), server.url)
+def test_examples_are_there_on_opening(open_page: Any, server: Server) -> None:
+    page = open_page()
     assert page("examples").is_displayed() and not page("photos").is_displayed()
     titles = [title.text for title in page.driver.find_elements(By.CSS_SELECTOR, "#example-results .faces strong")]
     assert len(titles) == 7 and titles[0].startswith("Face 1: happy,")
@@ -148,8 +148,8 @@ def test_examples_are_there_on_opening(open_browser: Any, server: Server) -> Non
     assert page.complaints() == []
 
 
-def test_photos_chosen_dropped_and_pasted(open_browser: Any, server: Server, tmp_path: Path) -> None:
-    page = Page(open_browser(), server.url)
+def test_photos_chosen_dropped_and_pasted(open_page: Any, server: Server, tmp_path: Path) -> None:
+    page = open_page()
     page.tab("photos")
     (tmp_path / "notes.txt").write_text("no picture")
     cv2.imwrite(str(tmp_path / "large.png"), cv2.resize(read_example("three.jpg"), (4000, 2500)))
@@ -177,8 +177,8 @@ def test_photos_chosen_dropped_and_pasted(open_browser: Any, server: Server, tmp
     assert page.complaints() == []
 
 
-def test_a_snapshot_of_the_camera(open_browser: Any, server: Server, tmp_path: Path) -> None:
-    page = Page(open_browser(camera_file(tmp_path / "camera.mjpeg", one_face(True)), ALLOW), server.url)
+def test_a_snapshot_of_the_camera(open_page: Any, server: Server, tmp_path: Path) -> None:
+    page = open_page(one_face(True))
     page.tab("photos")
     page("snapshot-open").click()
     page.until(lambda: page("snapshot-take").is_displayed())
@@ -189,9 +189,9 @@ def test_a_snapshot_of_the_camera(open_browser: Any, server: Server, tmp_path: P
     assert page.js("return document.getElementById('snapshot').hidden")  # the camera is off
 
 
-def test_a_video(open_browser: Any, server: Server, tmp_path: Path) -> None:
+def test_a_video(open_page: Any, server: Server, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", seconds=2, num_faces=2, size=(640, 360))
-    page = Page(open_browser(), server.url)
+    page = open_page()
     page.tab("video")
     page("video-file").send_keys(str(clip))
     page.until(lambda: "The server has deleted the video" in page.text("video-status"), 120)
@@ -211,27 +211,25 @@ def test_a_video(open_browser: Any, server: Server, tmp_path: Path) -> None:
     page.until(lambda: server.left() == [])
 
 
-def test_a_video_is_cancelled(open_browser: Any, server: Server, tmp_path: Path) -> None:
+def test_a_video_is_cancelled(open_page: Any, server: Server, tmp_path: Path) -> None:
     frame = cv2.resize(one_face(True), (640, 480))
     film = write_film(tmp_path / "long.mp4", [frame] * 1500, [number / 25 for number in range(1500)])
-    page = Page(open_browser(), server.url)
+    page = open_page()
     page.tab("video")
     page("video-file").send_keys(str(film))
     page.until(lambda: "Looking at it" in page.text("video-status"))
     page("video-cancel").click()
     page.until(lambda: page.text("video-status") == "Cancelled.")
-    wait_for(lambda: server.get("/health").json()["videos"] == 0)
+    wait_for(lambda: server.count("videos") == 0)
 
 
 def faces_found(picture: np.ndarray) -> int:
     return len(find_faces(HaarDetector(), picture)[0])
 
 
-def test_live_streams_draws_blurs_and_records(open_browser: Any, server: Server, tmp_path: Path) -> None:
-    face = read_example("one.jpg")
-    page = Page(open_browser(camera_file(tmp_path / "camera.mjpeg", face), ALLOW), server.url)
-    page.tab("live")
-    page("live-start").click()
+def test_live_streams_draws_blurs_and_records(open_page: Any, server: Server, tmp_path: Path) -> None:
+    page = open_page(read_example("one.jpg"))
+    page.start_camera()
     page.until(lambda: page.measured()["frames"] > 40)
     assert "1 face: 1 " in page.text("live-status")
     measured = page.measured()
@@ -256,44 +254,17 @@ def test_live_streams_draws_blurs_and_records(open_browser: Any, server: Server,
         *_, last = film.frames()
     assert last.number > 5 and last.image.shape == (480, 640, 3) and faces_found(last.image) == 0
     page("live-start").click()
-    wait_for(lambda: server.get("/health").json()["visitors"] == 0)
+    wait_for(lambda: server.count("visitors") == 0)
     assert page.text("live-status") == "The camera is off."
     assert page.complaints() == []
 
 
-def test_two_visitors_see_themselves_only(open_browser: Any, server: Server, tmp_path: Path) -> None:
-    """One has the face on the left, the other on the right; neither ever gets a box on the other side."""
-    pages = []
-    for left in (True, False):
-        page = Page(open_browser(camera_file(tmp_path / f"{left}.mjpeg", one_face(left)), ALLOW), server.url)
-        page.js(
-            """window.boxes = [];
-            const Real = WebSocket;
-            window.WebSocket = class extends Real {
-              constructor(url) {
-                super(url);
-                this.addEventListener('message', ({ data }) =>
-                  window.boxes.push(...JSON.parse(data).faces.map((face) => [face.x + face.width / 2, face.face_id])));
-              }
-            };"""
-        )
-        page.tab("live")
-        page("live-start").click()
-        pages.append(page)
-    for page, low in zip(pages, (0, 320), strict=True):
-        boxes = page.until(functools.partial(page.js, "return window.boxes.length > 40 && window.boxes"))
-        assert all(low < x < low + 320 and number == 1 for x, number in boxes)
-    assert server.get("/health").json()["visitors"] == 2
-
-
-def test_it_connects_again(open_browser: Any, tmp_path: Path) -> None:
+def test_it_connects_again(open_page: Any, tmp_path: Path) -> None:
     """The server is ended and started again, as for an update."""
-    camera = camera_file(tmp_path / "camera.mjpeg", one_face(True))
     with run_server(tmp_path / "first") as first:
         port = first.url.rpartition(":")[2]
-        page = Page(open_browser(camera, ALLOW), first.url)
-        page.tab("live")
-        page("live-start").click()
+        page = open_page(one_face(True), url=first.url)
+        page.start_camera()
         page.until(lambda: page.measured()["frames"] > 5)
         os.kill(first.process.pid, signal.SIGKILL)
         page.until(lambda: "The connection was lost. Trying again" in page.text("live-status"))
@@ -305,14 +276,12 @@ def test_it_connects_again(open_browser: Any, tmp_path: Path) -> None:
         page.until(lambda: "1 face" in page.text("live-status"))
 
 
-def test_when_full_the_page_says_so_and_waits(open_browser: Any, tmp_path: Path) -> None:
-    from tests.web_fixtures import live
-
+def test_when_full_the_page_says_so_and_waits(open_page: Any, tmp_path: Path) -> None:
     with run_server(tmp_path, "--visitors", "1") as server:
-        page = Page(open_browser(camera_file(tmp_path / "camera.mjpeg", one_face(True)), ALLOW), server.url)
+        page = open_page(one_face(True), url=server.url)
         page.tab("live")
         with live(server):
-            wait_for(lambda: server.get("/health").json()["visitors"] == 1)
+            wait_for(lambda: server.count("visitors") == 1)
             page("live-start").click()
             page.until(lambda: "All 1 places are taken" in page.text("live-status"))
         page.until(lambda: page.measured()["frames"] > 3)
@@ -323,23 +292,20 @@ def test_when_full_the_page_says_so_and_waits(open_browser: Any, tmp_path: Path)
     [(False, "No camera was found"), (True, "The camera was not allowed")],
     ids=["none", "refused"],
 )
-def test_without_a_camera(open_browser: Any, server: Server, tmp_path: Path, camera: bool, sentence: str) -> None:
-    file = camera_file(tmp_path / "camera.mjpeg", one_face(True)) if camera else None
-    page = Page(open_browser(file, "--deny-permission-prompts" if camera else ALLOW), server.url)
-    page.tab("live")
-    page("live-start").click()
+def test_without_a_camera(open_page: Any, server: Server, tmp_path: Path, camera: bool, sentence: str) -> None:
+    page = open_page(one_face(True), "--deny-permission-prompts") if camera else open_page()
+    page.start_camera()
     page.until(lambda: sentence in page.text("live-status"))
     assert page.text("live-start") == "Start the camera"
     page.look(f"live-without-{camera}")
 
 
-def test_with_the_keyboard_alone(open_browser: Any, server: Server, tmp_path: Path) -> None:
+def test_with_the_keyboard_alone(open_page: Any, server: Server, tmp_path: Path) -> None:
     """From the first Tab: the blur switch, the tabs by arrow keys, the camera by Enter; focus can be seen."""
-    driver = open_browser(camera_file(tmp_path / "camera.mjpeg", one_face(True)), ALLOW)
-    page = Page(driver, server.url)
+    page = open_page(one_face(True))
 
     def press(key: str) -> str:
-        webdriver.ActionChains(driver).send_keys(key).perform()
+        webdriver.ActionChains(page.driver).send_keys(key).perform()
         return page.js("return document.activeElement.id")
 
     assert press(Keys.TAB) == "blur"
@@ -358,9 +324,9 @@ def test_with_the_keyboard_alone(open_browser: Any, server: Server, tmp_path: Pa
     assert press(Keys.TAB) == "photo-files"
 
 
-def test_what_a_screen_reader_finds(open_browser: Any, server: Server) -> None:
+def test_what_a_screen_reader_finds(open_page: Any, server: Server) -> None:
     """Every control has a name, pictures have words, news are announced, headings and tabs have their roles."""
-    page = Page(open_browser(), server.url)
+    page = open_page()
     tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     named = [
         (node["role"]["value"], node.get("name", {}).get("value", ""))
@@ -392,13 +358,12 @@ def contrast(page: Page, selector: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_phone_width_and_dark_mode(open_browser: Any, server: Server, scheme: str) -> None:
-    driver = open_browser()
+def test_phone_width_and_dark_mode(open_page: Any, server: Server, scheme: str) -> None:
+    page = open_page()
     metrics = {"width": _PHONE[0], "height": _PHONE[1], "deviceScaleFactor": 2, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
-    page = Page(driver, server.url)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
     for name in ("examples", "photos", "video", "live"):
         page.tab(name)
         assert page.js("return document.documentElement.scrollWidth") <= _PHONE[0], name
@@ -412,17 +377,15 @@ def test_phone_width_and_dark_mode(open_browser: Any, server: Server, scheme: st
         assert contrast(page, selector) >= 4.5, selector
 
 
-def test_the_token_of_the_address(open_browser: Any, tmp_path: Path) -> None:
+def test_the_token_of_the_address(open_page: Any, tmp_path: Path) -> None:
     """It is taken out of the address, works for every request, and without it the page says what is missing."""
     with run_server(tmp_path, "--host", "0.0.0.0") as server:
         token = server.said.strip().partition("#token=")[2]
-        driver = open_browser(camera_file(tmp_path / "camera.mjpeg", one_face(True)), ALLOW)
-        page = Page(driver, server.url)
+        page = open_page(one_face(True), url=server.url)
         assert "asks for a token" in page.text("model")
-        driver.get("about:blank")
-        page = Page(driver, f"{server.url}/#token={token}")
-        assert token not in driver.current_url
+        page.driver.get("about:blank")
+        page = Page(page.driver, f"{server.url}/#token={token}")
+        assert token not in page.driver.current_url
         assert "detector" in page.text("model")
-        page.tab("live")
-        page("live-start").click()
+        page.start_camera()
         page.until(lambda: page.measured()["frames"] > 3)

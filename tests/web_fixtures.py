@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import requests
 from websockets.sync.client import ClientConnection, connect
 
@@ -47,6 +49,19 @@ class Server:
     def post(self, path: str, content: Any, **options: Any) -> requests.Response:
         return requests.post(self.url + path, data=content, timeout=120, **options)
 
+    def delete(self, number: str) -> int:
+        """Status of deleting a video."""
+        return requests.delete(f"{self.url}/api/videos/{number}", timeout=30).status_code
+
+    def connect(self) -> socket.socket:
+        """A bare connection."""
+        host, port = self.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=30)
+
+    def count(self, what: str) -> int:
+        """How many "visitors" or "videos" there are."""
+        return self.get("/health").json()[what]
+
     def left(self) -> list[Path]:
         """Files of visitors that lie in temporary folders."""
         return [path for path in self.temporary.rglob("*") if path.is_file() and path.name != "lock"]
@@ -54,10 +69,7 @@ class Server:
     @property
     def memory(self) -> float:
         """Resident, MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        match = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert match
-        return int(match[1]) / 1024
+        return psutil.Process(self.process.pid).memory_info().rss / 2**20
 
 
 @contextlib.contextmanager
@@ -75,12 +87,9 @@ def run_server(folder: Path, *options: str, **environment: str) -> Iterator[Serv
         match = re.search(r"http://[^/ ]+", said)
         assert match, log.read_text(encoding="utf-8")
         url = match[0].replace("0.0.0.0", "127.0.0.1")
-        for _ in range(100):
-            with contextlib.suppress(requests.ConnectionError):
-                requests.get(url + "/health", timeout=5)
-                break
-            time.sleep(0.05)
-        yield Server(url, process, said, temporary, log)
+        server = Server(url, process, said, temporary, log)
+        wait_for(lambda: server.get("/health"))  # it listens already
+        yield server
     finally:
         process.terminate()
         try:

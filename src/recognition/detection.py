@@ -16,6 +16,7 @@ import math
 import os
 import sys
 import tempfile
+import threading
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ class YuNetDetector:
 
 
 class HaarDetector:
-    """The frontal-face cascade of the OpenCV wheels. For one thread at a time."""
+    """The frontal-face cascade of the OpenCV wheels. May be shared by threads: each has a cascade of its own."""
 
     name = "Haar"
     smallest_side = 33.0  # the cascade's window of 24 px, mapped, and room for one step
@@ -137,14 +138,16 @@ class HaarDetector:
         path = Path(cv2.__file__).parent / "data/haarcascade_frontalface_default.xml"
         if not path.is_file() or not hasattr(cv2, "CascadeClassifier"):
             raise UserError("This OpenCV has no Haar cascades. Install requirements-runtime.txt (opencv-python < 5).")
-        self._cascade = cv2.CascadeClassifier(str(path))
+        self._path, self._thread = str(path), threading.local()
 
     def detect(self, frame: np.ndarray) -> list[Detection]:
         height, width = frame.shape[:2]
         if min(height, width) < self._WINDOW:
             return []
+        if not hasattr(self._thread, "cascade"):
+            self._thread.cascade = cv2.CascadeClassifier(self._path)
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        boxes, _, weights = self._cascade.detectMultiScale3(
+        boxes, _, weights = self._thread.cascade.detectMultiScale3(
             grey, self._STEP, self._NEIGHBOURS, minSize=(self._WINDOW, self._WINDOW), outputRejectLevels=True
         )
         found = []

@@ -46,13 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -69,10 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
     token = os.environ.pop(TOKEN_VARIABLE, "") or None  # processes that are started do not inherit it
     if token is not None and len(token) < 16:
         raise UserError(f"The token in {TOKEN_VARIABLE} is too short: 16 characters at least.")
-    own_token = token is None and not _is_loopback(options.host)
+    listening = _listen(options.host, options.port)  # before the model is loaded: its error comes at once
+    own_token = token is None and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback
     if own_token:
         token = secrets.token_urlsafe(24)
-    listening = _listen(options.host, options.port)  # before the model is loaded: its error comes at once
     os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(limits.PICTURE_PIXELS)
 
@@ -88,14 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
     cv2.setNumThreads(1)  # visitors are what runs side by side
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     model = options.model or DEFAULT_MODEL
-    engine = Engine(model, options.detector, options.detector_model, cores)
+    engine = Engine(model, options.detector, options.detector_model)
     print(engine.reason, file=sys.stderr)
-    order = {
-        "model": str(model.resolve()),
-        "detector": options.detector,
-        "detector_model": str(options.detector_model.resolve()) if options.detector_model else None,
-        "seconds": limits.VIDEO_SECONDS,
-    }
+    order = {"model": model, "detector": options.detector, "detector_model": options.detector_model}
     access = Access(token, options.public)
     app = create_app(engine, Videos(order), access, visitors=options.visitors, cores=cores)
     host = f"[{options.host}]" if ":" in options.host else options.host

@@ -14,35 +14,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from markdown_it import MarkdownIt
+from prometheus_client import generate_latest
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from src.web import limits
-from src.web.engine import Engine, Refused, Visitor
+from src.web import limits, metrics
+from src.web.engine import Engine, Visitor
 from src.web.guard import Access, Guard
-from src.web.metrics import Metrics
-from src.web.schema import (
-    Example,
-    Health,
-    Limits,
-    LiveSettings,
-    ModelInfo,
-    Picture,
-    Problem,
-    ResultName,
-    Video,
-)
+from src.web.schema import Example, Health, Limits, LiveSettings, ModelInfo, Picture, Problem, ResultName, Video
 from src.web.videos import Videos
 
 STATIC = Path(__file__).parent / "static"
-_BINARY = {
-    "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
-}
-_VIDEO = {"requestBody": {"required": True, "content": {"video/*": {"schema": {"type": "string", "format": "binary"}}}}}
+_PICTURE, _VIDEO = (
+    {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
+    for kind in ("image/*", "video/*")
+)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "too large"},
     415: {"model": Problem, "description": "not of a kind that is read"},
+    408: {"model": Problem, "description": "sent too slowly"},
     503: {"model": Problem, "description": "busy; try again later"},
 }
 _DESCRIPTION = """Faces and their expressions in pictures, videos and live frames, by the session of the live program.
@@ -57,12 +48,12 @@ then the next frame."""
 
 def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int, cores: int) -> FastAPI:
     """visitors: live ones, at most. cores: threads that recognize."""
-    metrics = Metrics()
     threads = ThreadPoolExecutor(cores, thread_name_prefix="faces")
     live: set[WebSocket] = set()
     unplaced: set[WebSocket] = set()
-    pictures = asyncio.Semaphore(limits.PICTURES_AT_ONCE)
-    waiting = 0  # pictures taken in
+    taken_in, recognized = asyncio.Semaphore(limits.PICTURES_TAKEN_IN), asyncio.Semaphore(limits.PICTURES_AT_ONCE)
+    metrics.VISITORS.set_function(lambda: len(live))
+    metrics.VIDEOS.set_function(lambda: len(videos))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,26 +73,17 @@ def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int,
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
 
-    def refuse(status: int, sentence: str) -> JSONResponse:
-        metrics.refused.labels(str(status)).inc()
-        return JSONResponse({"error": sentence}, status, {"Retry-After": "30"} if status == 503 else None)
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> JSONResponse:
-        return refuse(error.status, error.sentence)
-
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        return refuse(error.status_code, f"{error.detail}.")
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        metrics.REFUSED.labels(str(error.status_code)).inc()
+        headers = {503: {"Retry-After": "30"}, 408: {"Connection": "close"}}  # a slow sender keeps no connection either
+        sentence = error.detail.rstrip(".") + "."
+        return JSONResponse({"error": sentence}, error.status_code, headers.get(error.status_code))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return refuse(422, f"{first['loc'][-1]}: {first['msg']}.")
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=400)
+        return await refused(request, HTTPException(422, f"{first['loc'][-1]}: {first['msg']}"))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -120,51 +102,36 @@ def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int,
 
     @app.get("/health", tags=["running it"])
     async def health() -> Health:
-        return Health(status="ok", visitors=len(live), videos=len(videos))
+        return Health(visitors=len(live), videos=len(videos))
 
     @app.get("/metrics", tags=["running it"], response_class=Response)
     async def prometheus() -> Response:
-        metrics.visitors.set(len(live))
-        metrics.videos.set(len(videos))
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(generate_latest(), media_type="text/plain; version=0.0.4")
 
     @app.get("/api/model", tags=["what it is"])
     async def model() -> ModelInfo:
         """What recognizes here, its figures on test, colours and limits."""
-        most = Limits(
-            picture_bytes=limits.PICTURE_BYTES,
-            picture_pixels=limits.PICTURE_PIXELS,
-            video_bytes=limits.VIDEO_BYTES,
-            video_seconds=limits.VIDEO_SECONDS,
-            frame_bytes=limits.FRAME_BYTES - 8,
-            visitors=visitors,
-        )
-        run = {name: value for name, value in engine.run.items() if name != "frames_per_second"}
-        return ModelInfo.model_validate(
-            {**run, "expressions": engine.expressions, "colours": engine.colours, "figures": engine.figures()}
-            | {"limits": most}
-        )
+        more = {"figures": engine.figures(), "limits": Limits(visitors=visitors)}
+        return ModelInfo.model_validate({**engine.run, **more})
 
     @app.get("/api/examples", tags=["what it is"])
     async def examples() -> list[Example]:
         """Drawn pictures, recognized when the server started."""
-        return [Example(url=f"/static/examples/{name}", result=result) for name, result in engine.examples.items()]
+        return engine.examples
 
-    @app.post("/api/pictures", tags=["pictures"], responses=_PROBLEMS, openapi_extra=_BINARY)
+    example = {"content": {"application/json": {"example": engine.examples[0].result.model_dump(by_alias=True)}}}
+
+    @app.post("/api/pictures", tags=["pictures"], responses={200: example, **_PROBLEMS}, openapi_extra=_PICTURE)
     async def picture(request: Request) -> Picture:
         """Faces in a JPEG, PNG or WebP. It stays in memory, and is forgotten with the answer."""
-        nonlocal waiting
-        if waiting >= limits.PICTURES_WAITING:
-            raise Refused(503, "Too many pictures at once. Try again in half a minute.")
-        waiting += 1
-        try:
+        if taken_in.locked():
+            raise HTTPException(503, "Too many pictures at once. Try again in half a minute.")
+        async with taken_in:
             content = b"".join([chunk async for chunk in body(request, limits.PICTURE_BYTES, limits.PICTURE_UPLOAD_S)])
             begin_s = time.perf_counter()
-            async with pictures:
+            async with recognized:
                 answer = await asyncio.get_running_loop().run_in_executor(threads, engine.picture, content)
-        finally:
-            waiting -= 1
-        metrics.seconds.labels("picture").observe(time.perf_counter() - begin_s)
+        metrics.SECONDS.labels("picture").observe(time.perf_counter() - begin_s)
         return answer
 
     @app.post("/api/videos", tags=["videos"], status_code=202, responses=_PROBLEMS, openapi_extra=_VIDEO)
@@ -205,31 +172,32 @@ def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int,
                 if message.get("text") is not None:
                     settings = LiveSettings.model_validate_json(message["text"])
                     if not access.accepts(settings.token):
-                        raise Refused(401, "This server asks for a token.")
+                        raise HTTPException(401, "This server asks for a token.")
                     if visitor is None:
                         if len(live) >= visitors:
-                            raise Refused(503, f"All {visitors} places are taken. The page tries again by itself.")
+                            sentence = f"All {visitors} places are taken. The page tries again by itself."
+                            raise HTTPException(503, sentence)
                         unplaced.discard(socket)
                         live.add(socket)
                         visitor = Visitor(engine)
-                    visitor.blur(settings.blur)
+                    visitor.session.view.blur = settings.blur
                     continue
                 if visitor is None:
-                    raise Refused(400, "Settings come first, as a text message.")
+                    raise HTTPException(400, "Settings come first, as a text message.")
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(threads, visitor.step, message["bytes"])
                 async with asyncio.timeout(limits.SLOW_READER_S):
                     await socket.send_text(answer.model_dump_json())
-                metrics.seconds.labels("live").observe(time.perf_counter() - begin_s)
+                metrics.SECONDS.labels("live").observe(time.perf_counter() - begin_s)
         except WebSocketDisconnect:
             pass
         except TimeoutError:
             await _end(socket, 1001, None)  # idle, or too slow a reader
         except ValidationError as error:
             await _end(socket, 1003, f"The settings are wrong: {error.errors()[0]['msg']}.")
-        except Refused as error:
-            metrics.refused.labels(str(error.status)).inc()
-            await _end(socket, 1013 if error.status == 503 else 1008, error.sentence)
+        except HTTPException as error:
+            metrics.REFUSED.labels(str(error.status_code)).inc()
+            await _end(socket, 1013 if error.status_code == 503 else 1008, error.detail)
         finally:
             live.discard(socket)
             unplaced.discard(socket)
@@ -251,23 +219,31 @@ async def _end(socket: WebSocket, code: int, sentence: str | None) -> None:
 
 
 async def body(request: Request, most: int, seconds: float) -> AsyncIterator[bytes]:
-    """The body in pieces. Raises Refused when it is larger than `most` bytes, or takes longer than `seconds`."""
-    too_large = Refused(413, f"This is larger than {most // 2**20} MB, which is the most that is taken here.")
+    """The body in pieces. Raises HTTPException when it is larger than `most` bytes, takes longer than `seconds`, or
+    trickles: nobody holds a place by an upload that never ends."""
+    too_large = HTTPException(413, f"This is larger than {most // 2**20} MB, which is the most that is taken here.")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most and request.headers.get("expect"):
         raise too_large  # it has not been sent yet
-    size = 0
+    size = paced = 0
+    now_s = asyncio.get_running_loop().time
+    end_s = now_s() + seconds
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(limits.PACE_S) as pace:
             async for chunk in request.stream():
                 size += len(chunk)
+                if size - paced >= limits.PACE_BYTES:
+                    pace.reschedule(min(now_s() + limits.PACE_S, end_s))
+                    paced = size
                 if size <= most:
                     yield chunk
                 elif size > limits.DRAINED_BYTES:
                     break
-    except TimeoutError as error:
-        raise Refused(408, f"The upload took longer than {seconds:.0f} s.") from error
+    except (TimeoutError, ClientDisconnect) as error:  # who has left does not read it
+        least = limits.PACE_BYTES / limits.PACE_S / 1000
+        sentence = f"The upload was too slow: {least:.0f} kB a second at least, and {seconds:.0f} s in all."
+        raise HTTPException(408, sentence) from error
     if size > most:
         raise too_large
     if size == 0:
-        raise Refused(400, "There was nothing in the body: send the bytes of the file.")
+        raise HTTPException(400, "There was nothing in the body: send the bytes of the file.")

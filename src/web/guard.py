@@ -1,9 +1,10 @@
 """What every request and socket passes first: host, origin, token. What every answer carries: headers of security."""
 
-import json
 import secrets
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -18,7 +19,6 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,15 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                kept = [pair for pair in message.get("headers", ()) if pair[0].lower().decode() not in _HEADERS]
-                message["headers"] = [*kept, *_RAW_HEADERS]
+                MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
         refusal = self._refusal(scope)
-        if refusal is None:
-            await self._app(scope, receive, send_with_headers)
-            return
-        status, sentence = refusal
-        prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await send_with_headers({"type": f"{prefix}.start", "status": status, "headers": headers})
-        await send({"type": f"{prefix}.body", "body": json.dumps({"error": sentence}).encode()})
+        answer = JSONResponse({"error": refusal[1]}, refusal[0], {"Connection": "close"}) if refusal else self._app
+        await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._access.knows_host(host):
             return 421, "This server does not go by that name. Open the address that it printed when it started."

@@ -4,6 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from src.expressions import COLOURS, EXPRESSIONS
+from src.recognition.faces import UNCERTAIN
+from src.web import limits
+
 Expression = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "uncertain"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
@@ -11,8 +15,7 @@ ResultName = Literal["annotated.mp4", "faces.csv", "faces.json", "people.json", 
 
 
 class _Model(BaseModel):
-    # "model_sha256" is a name of ours, not of pydantic.
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class FaceRow(_Model):
@@ -56,8 +59,8 @@ class Head(Run):
     expressions: list[str]
 
 
-class Picture(Head):
-    """The faces of one picture, from left to right."""
+class Seen(_Model):
+    """What was found in a picture or frame."""
 
     width: int = Field(description="of the upright picture, pixels")
     height: int
@@ -65,21 +68,9 @@ class Picture(Head):
     hidden: list[Box] = Field(description="boxes to blur: of faces, and of what may be one")
     milliseconds: float = Field(description="spent on recognition")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "schema": "facial-expressions", "version": 1, "source": "picture", "model": "model.onnx",
-                "model_sha256": "0" * 64, "detector": "YuNet", "uncertain_below": 0.54, "frames_per_second": None,
-                "expressions": ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"],
-                "width": 640, "height": 400, "milliseconds": 21.5, "hidden": [[190.3, 70.1, 262.0, 262.0]],
-                "faces": [{
-                    "time_s": 0.0, "frame": 0, "face_id": 1, "x": 190.3, "y": 70.1, "width": 262.0, "height": 262.0,
-                    "expression": "happy", "confidence": 0.93, "angry": 0.01, "disgust": 0.01, "fear": 0.01,
-                    "happy": 0.93, "sad": 0.01, "surprise": 0.01, "neutral": 0.02, "source": "picture",
-                }],
-            }
-        }
-    )  # fmt: skip
+
+class Picture(Seen, Head):
+    """The faces of one picture, from left to right."""
 
 
 class Example(_Model):
@@ -110,21 +101,12 @@ class Video(_Model):
     """Where a video stands. Results are there from `done` on, for ten minutes or until they are deleted."""
 
     id: str
-    state: Literal["waiting", "running", "done", "failed"]
-    progress: Probability
-    frames: int
-    error: str | None = Field(description="what is wrong, where the state is failed")
-    note: str | None = Field(description="what should be known of the results")
-    results: list[ResultName]
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "q0Zr3yJm6s1c8nVx", "state": "running", "progress": 0.42, "frames": 420,
-                "error": None, "note": None, "results": [],
-            }
-        }
-    )  # fmt: skip
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    progress: Probability = 0.0
+    frames: int = 0
+    error: str | None = Field(default=None, description="what is wrong, where the state is failed")
+    note: str | None = Field(default=None, description="what should be known of the results")
+    results: list[ResultName] = []
 
 
 class LiveSettings(_Model):
@@ -135,16 +117,11 @@ class LiveSettings(_Model):
     blur: bool = Field(False, description="search every frame, so that `hidden` misses none that can be found")
 
 
-class LiveFrame(_Model):
+class LiveFrame(Seen):
     """The answer to a frame. The next frame may be sent once it is there."""
 
     time_s: float
     frame: int
-    width: int
-    height: int
-    faces: list[FaceRow]
-    hidden: list[Box] = Field(description="boxes to blur")
-    milliseconds: float
 
 
 class Figure(_Model):
@@ -158,12 +135,12 @@ class Figure(_Model):
 class Limits(_Model):
     """What is taken, at most."""
 
-    picture_bytes: int
-    picture_pixels: int
-    video_bytes: int
-    video_seconds: int
-    frame_bytes: int
     visitors: int
+    picture_bytes: int = limits.PICTURE_BYTES
+    picture_pixels: int = limits.PICTURE_PIXELS
+    video_bytes: int = limits.VIDEO_BYTES
+    video_seconds: int = limits.VIDEO_SECONDS
+    frame_bytes: int = limits.FRAME_BYTES - 8
 
 
 class ModelInfo(_Model):
@@ -173,16 +150,18 @@ class ModelInfo(_Model):
     model_sha256: str
     detector: str
     uncertain_below: Probability
-    expressions: list[str]
-    colours: dict[str, str]
+    expressions: list[str] = list(EXPRESSIONS)
+    colours: dict[str, str] = {**COLOURS, UNCERTAIN: "#e1e1e1"}
     figures: list[Figure]
     limits: Limits
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class Health(_Model):
     """The server answers, and its model recognized a picture when it started."""
 
-    status: Literal["ok"]
+    status: Literal["ok"] = "ok"
     visitors: int
     videos: int
 

@@ -1,13 +1,14 @@
 """One video, recognized in a process of its own: `python -m src.web.video_job ORDER`, started by `src.web.videos`.
 
-ORDER is JSON: the folder that holds `video`, and how to recognize. Writes the results beside it and a line of JSON per
-progress to standard output; the last one has `done` or `error`. Standard input is open as long as the server lives:
-when it ends, so does this process, and the folder with it. Memory and files are limited, since FFmpeg reads here what
-strangers send.
+ORDER is JSON: the folder that holds `video`, and how to recognize. Replaces `video` by the results, and says how far it
+is on standard output, in lines of JSON: fields of `Video` in `src.web.schema`. Standard input is open as long as the
+server lives: when it ends, so does this process, and the folder with it. Memory and files are limited, since FFmpeg
+reads here what strangers send.
 """
 
 import contextlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.web.limits import VIDEO_SECONDS
 
 _MEMORY = 4 * 2**30  # bytes of address space
 _LARGEST_RESULT = 2**30  # bytes
@@ -43,7 +45,7 @@ def _recognize(folder: Path, order: dict[str, Any]) -> None:
     from src.recognition.detection import open_detector
     from src.recognition.recognizer import ExpressionRecognizer
 
-    model, most_s = Path(order["model"]), order["seconds"]
+    model = Path(order["model"])
     playlist = Playlist([str(folder / "video")])
     source = playlist.open_first()
     assert source is not None
@@ -56,28 +58,28 @@ def _recognize(folder: Path, order: dict[str, Any]) -> None:
     results = Results(playlist, wanted, describe_run(model, detector.name, recognizer.uncertain_below, source.rate))
     session = Session(recognizer, View(blur=order["blur"], status=False))
     results.begin(source)
-    total = source.total or 0
-    if source.rate:
-        total = min(total, round(source.rate * most_s)) if total else 0
+    total = min(source.total, (source.rate or math.inf) * VIDEO_SECONDS) if source.total else math.inf  # frames
     frames, cut = 0, False
     try:
         for _, frame in playlist:
             if frame.image.shape[0] * frame.image.shape[1] > _LARGEST_FRAME:
                 raise UserError("The frames of the video are too large: 4096 x 2304 pixels at most.")
-            if frame.time_s >= most_s:
+            if frame.time_s >= VIDEO_SECONDS:
                 cut = True
                 break
             result = session.step(frame.image, frame.time_s)
             results.write(source, frame, result.faces, session.scene())
             frames += 1
             if frames % _REPORT_EVERY == 1:
-                _report(frames=frames, total=total)
+                _report(frames=frames, progress=min(0.99, frames / total))
     finally:
         with contextlib.suppress(OSError):
             results.close()
         playlist.close()
-    note = f"Only the first {most_s / 60:.0f} minutes were looked at." if cut else None
-    _report(frames=frames, done=True, note=note)
+    note = f"Only the first {VIDEO_SECONDS / 60:.0f} minutes were looked at." if cut else None
+    (folder / "video").unlink()
+    found = sorted(path.name for path in folder.iterdir())
+    _report(state="done", frames=frames, progress=1.0, note=note, results=found)
 
 
 def main(argument: str) -> None:
@@ -94,11 +96,12 @@ def main(argument: str) -> None:
         cv2.setNumThreads(1)
         _recognize(folder, order)
     except UserError as error:
-        _report(error=str(error))
+        _report(state="failed", error=str(error))
     except MemoryError:
-        _report(error="The video needs more memory than this server gives to one. Make it smaller.")
+        _report(state="failed", error="The video needs more memory than this server gives. Make it smaller.")
     except OSError as error:
-        _report(error=f"The results do not fit on this server ({error.strerror}). Cut the video shorter.")
+        sentence = f"The results do not fit on this server ({error.strerror}). Cut the video shorter."
+        _report(state="failed", error=sentence)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ for (const [path, methods] of Object.entries(api.paths))
     for (const { name, schema, in: place } of call.parameters ?? []) add(list, "li", `${place}: ${name}, ${kind(schema)}`);
     if (call.requestBody) add(list, "li", `body: ${Object.keys(call.requestBody.content).join(", ")}`);
     for (const [status, answer] of Object.entries(call.responses)) add(list, "li", `${status}: ${body(answer) || answer.description}`);
+    const example = call.responses[200]?.content?.["application/json"]?.example;
+    if (example) add(main, "pre", JSON.stringify(example, null, 2));
     if (method === "post") add(main, "pre", `curl --data-binary @FILE ${location.origin}${path}`);
   }
 add(main, "h1", "What is sent and answered");
@@ -29,5 +31,4 @@ for (const [name, model] of Object.entries(api.components.schemas)) {
   add(main, "p", model.description);
   const list = add(main, "ul");
   for (const [field, schema] of Object.entries(model.properties ?? {})) add(list, "li", `${field}: ${kind(schema)}${schema.description ? `; ${schema.description}` : ""}`);
-  if (model.example) add(main, "pre", JSON.stringify(model.example, null, 2));
 }
