@@ -222,7 +222,9 @@ def test_photo(photo: bytes) -> None:
 def test_archive(files: Files) -> None:
     with written(files) as folder:
         tree = open_tree(folder / next(iter(files)) if len(files) == 1 else folder)
-        assert all(isinstance(content, bytes | MemberError) for _, content in tree.read_many(tree.sizes))
+        for name in tree.sizes:
+            with contextlib.suppress(MemberError):
+                assert isinstance(tree.read(name), bytes)
 
 
 @fuzzed

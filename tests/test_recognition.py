@@ -383,7 +383,7 @@ def test_detection_takes_seconds_not_frames(rate: int, model: Path) -> None:
 
 def test_large_faces_are_searched_for_at_half_the_size_and_in_full_for_those_that_come(model: Path) -> None:
     detector = KnownBoxes([(40.0, 40.0, 100.0, 100.0)])
-    detector.smallest_side = 20.0
+    detector.smallest_side = 16.0
     recognizer, widths, seen = ExpressionRecognizer(model, detector), [], []
     frame = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8), (0, 0), 2)
     for number in range(60):
@@ -405,6 +405,7 @@ def test_a_hundred_faces_keep_their_ids(model: Path) -> None:
     scene = cv2.convertScaleAbs(scene, alpha=5, beta=-512)
     places: list[Box] = [(20.0 + 88 * (n % 14), 20.0 + 80 * (n // 14), 70.0, 70.0) for n in range(100)]
     detector = KnownBoxes([])
+    detector.smallest_side = 24.0
     recognizer = ExpressionRecognizer(model, detector)
     ids: list[dict[int, Box]] = []
     for number in range(20):

@@ -17,7 +17,7 @@ from src.recognition.crop_face import Box
 from src.recognition.detection import Detection, shared_areas
 
 _GRID, _GRID_IN_CROWD, _FEW_FACES = 6, 4, 20  # points per side of a face; fewer with more than 20 faces
-_FEWEST_POINTS = 8
+_FEWEST_POINTS, _PAIRS = 8, 5  # every fifth pair of points says how a face has grown
 _FLOW_WINDOW, _FLOW_LEVELS = (15, 15), 2
 _FLOW_REACH = 64  # pixels of the reduced frame around the points; what lies beyond is not looked at
 _FLOW_ERROR = 1.0  # pixels of the reduced frame, forward and backward, for the better half of the points
@@ -27,11 +27,11 @@ _SURE = 0.8  # a new face is shown at once from this score on; below, when detec
 # A followed box is drawn to the detected ones with this time constant, sooner while there are few of them: detected
 # boxes scatter by 2 to 3 % of the side, enough to change a classifier's answer.
 _CORRECTION_S = 0.7
-_ROUGH_WEIGHT = 0.5  # of that correction, for boxes detected at half the size, which scatter by 4 to 6 %
+_ROUGH_WEIGHT = 0.35  # of that correction, for boxes detected at half the size, which scatter by 4 to 6 %
 _DRIFTED = 0.6  # IoU of a followed and a detected box below which the followed one counts no more
 _SPEED_S = 0.2  # time constant of the speed estimate
 _OVERLAP = 0.05  # IoU from which two faces hide each other
-_CUT_SIZE, _CUT_LEVELS = (32, 24), 22  # a mean difference of that many grey levels between thumbnails is a cut
+_CUT_REDUCTION, _CUT_LEVELS = 12, 22  # a mean difference of that many grey levels between thumbnails is a cut
 _COLOUR_BINS, _NUM_COLOURS = (4, 8, 8), 256  # of Lab
 _WORST_COST = 1.4  # of an assignment; in face sides of distance, roughly
 
@@ -148,9 +148,9 @@ class FaceTracker:
         grey: uint8 `(h, w)`, the frame reduced by `scale` (below or at 1), the same in every call.
         """
         elapsed_s = max(1e-3, time_s - self._time_s)
-        thumbnail = cv2.resize(grey, _CUT_SIZE, interpolation=cv2.INTER_AREA).astype(np.int16)
-        self.cut = self._thumbnail is not None and float(np.abs(thumbnail - self._thumbnail).mean()) > _CUT_LEVELS
-        self._thumbnail = thumbnail
+        last, self._thumbnail = self._thumbnail, _thumbnail(grey)
+        same_size = last is not None and last.shape == self._thumbnail.shape
+        self.cut = same_size and float(np.abs(self._thumbnail - last).mean()) > _CUT_LEVELS
         if self._grey is not None and self._grey.shape == grey.shape and not self.cut:
             followed = [track for track in self.tracks if not track.hidden_by_other]
             moves = self._flow(followed, grey, scale)
@@ -207,7 +207,7 @@ class FaceTracker:
         after[visible] = end[:, 0] + corner
         shift = _medians(np.where(good[:, None], (after - before).swapaxes(1, 2), np.inf)) / scale  # (N, 2)
         # How far apart pairs of points are, after as a part of before.
-        i, j = np.triu_indices(points.shape[1], 1)
+        i, j = (ends[::_PAIRS] for ends in np.triu_indices(points.shape[1], 1))
         apart = np.linalg.norm(before[:, i] - before[:, j], axis=2)
         ratio = np.linalg.norm(after[:, i] - after[:, j], axis=2) / np.maximum(apart, 1e-6)
         growth = np.clip(_medians(np.where(good[:, i] & good[:, j], ratio, np.inf)), 0.9, 1.1)
@@ -308,6 +308,13 @@ def _grids(tracks: list[Track]) -> tuple[np.ndarray, np.ndarray]:
         if row != other:
             visible[row] &= (np.abs(points[row] - centres[other]) > sides[other] / 2).any(axis=1)
     return points, visible
+
+
+def _thumbnail(grey: np.ndarray) -> np.ndarray:
+    """A whole number of pixels becomes one, which OpenCV averages several times as quickly; int16."""
+    width, height = max(1, grey.shape[1] // _CUT_REDUCTION), max(1, grey.shape[0] // _CUT_REDUCTION)
+    whole = grey[: height * _CUT_REDUCTION, : width * _CUT_REDUCTION]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 
 def _medians(values: np.ndarray) -> np.ndarray:

@@ -24,7 +24,8 @@ DEFAULT_MODEL = RELEASED_MODEL
 _FLOW_SIDE = 400  # longest side of the frame in which faces are followed, pixels
 # Where all faces known are at least so many times the detector's smallest, a video is searched at half the size, in a
 # quarter of the time, and in full so often, seconds, for smaller ones that have come.
-_LARGE_FACE, _FULL_SEARCH_S = 4.0, 0.75
+_LARGE_FACE, _FULL_SEARCH_S = 6.0, 0.75
+_CLASSIFY_EVERY_S = 0.05  # how often a face of a video is classified; twice that in frames that are searched
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,6 @@ class ExpressionRecognizer:
         self._smoothers: dict[int, ExpressionSmoother] = {}
         self._classified_s: dict[int, float] = {}  # when each face last went through the classifier
         self._frame_size: tuple[int, int] | None = None
-        self._last_s = -np.inf  # time of the last frame
         self._searched_s = self._fully_searched_s = -np.inf  # times of the last search, and of the last in full
         self._weak: list[Box] = []  # what may have been faces then
 
@@ -118,11 +118,10 @@ class ExpressionRecognizer:
         self._follow(frame, time_s)
         shown = self._tracker.shown(time_s)
         due = shown
-        if self.searched and self.settings.detect_every_s > 0:
-            # Searching is most of a frame's work: faces classified in the last frame wait for the next one.
-            due = [track for track in shown if self._classified_s.get(track.id) != self._last_s]
+        if self.settings.detect_every_s > 0:
+            wait_s = _CLASSIFY_EVERY_S * (2 if self.searched else 1) - 1e-3
+            due = [track for track in shown if time_s >= self._classified_s.get(track.id, -np.inf) + wait_s]
         self._classify(frame, due, time_s)
-        self._last_s = time_s
         alive = {track.id for track in self._tracker.tracks}
         self._smoothers = {key: value for key, value in self._smoothers.items() if key in alive}
         self._classified_s = {key: value for key, value in self._classified_s.items() if key in alive}
