@@ -31,9 +31,10 @@ SAMPLE = ROOT / "data/raw/sample"
 LONGEST = ("network", "end_to_end", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
 
 
-# The same examples in every run; `--hypothesis-profile=default` draws other ones each time.
+# The same examples in every run; HYPOTHESIS_PROFILE=explore draws other ones each time.
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci")
+settings.register_profile("explore", settings.get_profile("ci"), derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

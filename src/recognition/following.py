@@ -17,7 +17,7 @@ from src.recognition.crop_face import Box
 from src.recognition.detection import Detection, shared_areas
 
 _GRID, _GRID_IN_CROWD, _FEW_FACES = 6, 4, 20  # points per side of a face; fewer with more than 20 faces
-_FEWEST_POINTS, _PAIRS = 8, 5  # every fifth pair of points says how a face has grown
+_FEWEST_POINTS = 8
 _FLOW_WINDOW, _FLOW_LEVELS = (15, 15), 2
 _FLOW_REACH = 64  # pixels of the reduced frame around the points; what lies beyond is not looked at
 _FLOW_ERROR = 1.0  # pixels of the reduced frame, forward and backward, for the better half of the points
@@ -207,7 +207,7 @@ class FaceTracker:
         after[visible] = end[:, 0] + corner
         shift = _medians(np.where(good[:, None], (after - before).swapaxes(1, 2), np.inf)) / scale  # (N, 2)
         # How far apart pairs of points are, after as a part of before.
-        i, j = (ends[::_PAIRS] for ends in np.triu_indices(points.shape[1], 1))
+        i, j = np.triu_indices(points.shape[1], 1)
         apart = np.linalg.norm(before[:, i] - before[:, j], axis=2)
         ratio = np.linalg.norm(after[:, i] - after[:, j], axis=2) / np.maximum(apart, 1e-6)
         growth = np.clip(_medians(np.where(good[:, i] & good[:, j], ratio, np.inf)), 0.9, 1.1)
