@@ -24,6 +24,7 @@ import numpy as np
 from av.stream import Disposition
 
 from src.errors import UserError
+from src.recognition.pictures import decode_picture
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".jp2", ".avif")
 HEIC = (".heic", ".heif")
@@ -281,8 +282,7 @@ def read_picture(path: Path) -> np.ndarray:
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: {error.strerror}.") from error
     try:
-        # imdecode, since imread fails on some file names under Windows.
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        image = decode_picture(content)  # imread fails on some file names under Windows
     except cv2.error as error:
         if "PIXELS" in str(error):
             raise UserError(f"{path.name} has too many pixels. Make it smaller.") from error

@@ -17,6 +17,7 @@ from src.realtime.results import SCHEMA, describe_run, face_row
 from src.realtime.session import Session
 from src.recognition.classifier import Classifier
 from src.recognition.detection import open_detector
+from src.recognition.pictures import decode_picture
 from src.recognition.recognizer import ExpressionRecognizer
 from src.web.limits import FRAME_PIXELS, PICTURE_PIXELS
 from src.web.schema import Example, Figure, LiveFrame, Picture
@@ -102,7 +103,7 @@ def decode(content: bytes, *, jpeg_only: bool = False) -> np.ndarray:
         sentence = "This is not a JPEG." if jpeg_only else "This is not a picture: send a JPEG, PNG or WebP."
         raise HTTPException(415, sentence)
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = decode_picture(content)
     except cv2.error as error:
         if "PIXELS" not in str(error):
             raise
