@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from src.datasets.archives import FileTree
+from src.recognition.pictures import is_whole_png
 
 MAX_PHOTO_PIXELS = 50_000_000  # a decoded colour photo of this size takes 150 MB; stricter than Pillow's own limit
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -80,7 +81,7 @@ def _is_cut_short(content: bytes, photo_format: str) -> bool:
     if photo_format == "JPEG":  # ITU T.81 annex B: the end marker FFD9 follows the last start of scan FFDA
         return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
     if photo_format == "PNG":
-        return b"IEND" not in content[-64:]
+        return not is_whole_png(content)
     return False
 
 
