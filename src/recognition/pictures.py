@@ -17,7 +17,9 @@ def decode_picture(content: bytes) -> np.ndarray | None:
 
 
 def is_whole_png(content: bytes) -> bool:
-    """Whether every chunk, up to the last one, lies inside the file: OpenCV asks for as much memory as a chunk says it has, up to 4 GB.
+    """Whether every chunk, up to the last one, lies inside the file.
+
+    OpenCV asks for as much memory as a chunk says it has, up to 4 GB.
 
     A chunk is its length in 4 bytes, its name in 4, so many bytes, and a checksum of 4 (ISO/IEC 15948, 5.3).
     """
