@@ -38,7 +38,7 @@ NO_REAL_DATA = "FER_REAL_DATA names no folder with portrait.mp4"
 
 
 class KnownBoxes:
-    """A detector for frames whose faces are known: gives the boxes it is told."""
+    """A detector for frames whose faces are known: gives the boxes it is told that are not too small."""
 
     name = "known"
     smallest_side, largest_side, sure = 1.0, float("inf"), 0.0
@@ -54,7 +54,8 @@ class KnownBoxes:
         self.last_width = frame.shape[1]
         self.width = max(self.width, self.last_width)
         scale = frame.shape[1] / self.width
-        return [Detection((x * scale, y * scale, w * scale, h * scale), self.score) for x, y, w, h in self.boxes]
+        boxes = [(x * scale, y * scale, w * scale, h * scale) for x, y, w, h in self.boxes]
+        return [Detection(box, self.score) for box in boxes if box[2] >= self.smallest_side]
 
 
 def write_model(path: Path, *, margin: float = 0.1, uncertain_below: float = 0.2, size: int = 48) -> Path:

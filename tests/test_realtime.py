@@ -125,6 +125,19 @@ def test_blur_switched_on_in_a_pause_finds_who_came_after_the_last_search(model:
     assert all(_is_hidden(session.scene(), frame, box) for box in detector.boxes)
 
 
+def test_blur_switched_on_in_a_pause_finds_who_was_too_small_for_a_search_at_half_the_size(model: Path) -> None:
+    detector = KnownBoxes([(40.0, 40.0, 100.0, 100.0)])
+    detector.smallest_side = 16.0
+    session = Session(ExpressionRecognizer(model, detector), View(bars=False))
+    frame = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8), (0, 0), 2)
+    session.step(frame, 0.0)
+    detector.boxes.append((250.0, 20.0, 30.0, 30.0))
+    session.step(frame, 0.1)
+    assert detector.last_width == 160 and len(session.hidden) == 1
+    session.view.blur = True
+    assert all(_is_hidden(session.scene(), frame, box) for box in detector.boxes)
+
+
 def test_a_face_that_is_found_no_more_stays_blurred_for_a_while(model: Path) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     box = (150.0, 40.0, 80.0, 80.0)

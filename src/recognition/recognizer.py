@@ -57,10 +57,10 @@ class ExpressionRecognizer:
     detector: from `open_detector`, or None for the best at hand. threads: CPU threads of the classifier.
     Raises UserError when the model cannot be used.
     After each call `timings` holds the milliseconds of detect, track and classify, and `searched` whether that frame
-    was searched for faces.
+    was searched for faces in full size.
 
-    A recognizer belongs to one video and to one thread at a time, and so does a detector. A `Classifier` may be shared
-    by any number of recognizers in any threads.
+    A recognizer belongs to one video and to one thread at a time. A `Classifier` and a detector of `open_detector` may
+    be shared by any number of recognizers in any threads.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ExpressionRecognizer:
         shown = self._tracker.shown(time_s)
         due = shown
         if self.settings.detect_every_s > 0:
-            wait_s = _CLASSIFY_EVERY_S * (2 if self.searched else 1) - 1e-3
+            wait_s = _CLASSIFY_EVERY_S * (2 if self._searched_s == time_s else 1) - 1e-3
             due = [track for track in shown if time_s >= self._classified_s.get(track.id, -np.inf) + wait_s]
         self._classify(frame, due, time_s)
         alive = {track.id for track in self._tracker.tracks}
@@ -154,13 +154,13 @@ class ExpressionRecognizer:
             scale = small.shape[1] / frame.shape[1]  # as rounded to whole pixels
             self._tracker.follow(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), scale, time_s)
         due_s = self._searched_s + self.settings.detect_every_s - 1e-3
-        self.searched = time_s >= due_s or self._tracker.lost_sight
-        if not self.searched:
+        self.searched = False
+        if time_s < due_s and not self._tracker.lost_sight:
             return
         longest = max(frame.shape[:2])
         largest = min(longest, LARGEST_SEARCH)
-        in_full = not self._half_will_do(largest / longest, time_s)
-        if in_full:
+        self.searched = not self._half_will_do(largest / longest, time_s)
+        if self.searched:
             self._fully_searched_s = time_s
         else:
             largest //= 2
@@ -169,7 +169,7 @@ class ExpressionRecognizer:
             self._weak = [detection.box for detection in weak]
         with self._timed("track"):
             smallest = self._detector.smallest_side * longest / largest
-            self._tracker.update(detections, frame, smallest, time_s, exact=in_full)
+            self._tracker.update(detections, frame, smallest, time_s, exact=self.searched)
         self._searched_s = time_s
 
     def _half_will_do(self, scale: float, time_s: float) -> bool:
