@@ -1,45 +1,45 @@
-"""Seconds of 40 training steps, start included, with and without `stages.keep_freed_memory`, in turns: about
-three minutes on two cores.
+"""Seconds of 40 training steps with and without `stages.keep_freed_memory`: about three minutes on two cores.
 
-python -m tools.benchmarks.bench_training
+    python -m tools.benchmarks.bench_training
+
+Random faces through the training of params.yaml, in a process of its own each; loading the libraries is included.
 """
 
-import argparse
-import subprocess
-import sys
+import os
+import resource
+import tempfile
 import time
-
-from tabulate import tabulate
-
-# Random faces through the training of params.yaml: two epochs of 20 steps.
-_PROGRAM = """
-import os, resource, sys, tempfile
 from pathlib import Path
+
 from stages import keep_freed_memory
-if sys.argv[1] == "kept": keep_freed_memory()
-os.environ["WANDB_MODE"] = "disabled"
-from src.network.training import TrainingRun
-from src.network.wandb_log import Tracker
-from src.params import load_params
-from tests.conftest import random_faces
-params = load_params().train.model_copy(update={"epochs": 2, "average_epochs": 0, "monitor": "last"})
-with tempfile.TemporaryDirectory() as folder:
-    TrainingRun(params, 48, Path(folder), Tracker({}, run_id="benchmark")).fit(random_faces(366), random_faces(16))
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(f"RESULT {used.ru_utime} {used.ru_stime} {used.ru_maxrss / 1000}")
-"""
+from tools.benchmarks.measuring import alone, machine, memory, parser, show
+
+
+def train(keep: bool) -> tuple[float, float, float, float]:
+    """Seconds, seconds of processor time in the program and in the kernel, and peak MB."""
+    start = time.perf_counter()
+    if keep:
+        keep_freed_memory()
+    os.environ["WANDB_MODE"] = "disabled"
+    from src.network.training import TrainingRun
+    from src.network.wandb_log import Tracker
+    from src.params import load_params
+    from tests.conftest import random_faces
+
+    params = load_params().train.model_copy(update={"epochs": 2, "average_epochs": 0, "monitor": "last"})
+    with tempfile.TemporaryDirectory() as folder:
+        run = TrainingRun(params, 48, Path(folder), Tracker({}, run_id="benchmark"))
+        run.fit(random_faces(366), random_faces(16))  # of each class
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter() - start, used.ru_utime, used.ru_stime, memory("VmHWM")
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    best: dict[str, list[float]] = {}
-    for way in ("given back", "kept"):
-        start = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", _PROGRAM, way], stdout=subprocess.PIPE, text=True, check=True)
-        row = [time.perf_counter() - start, *map(float, result.stdout.split("RESULT")[1].split())]
-        best[way] = min(best.get(way, row), row)
-    rows = [(way, *values, best["given back"][0] / values[0]) for way, values in best.items()]
-    print(tabulate(rows, ("freed memory is", "s", "user s", "system s", "peak MB", "ratio"), floatfmt=".2f"))
+    parser(__doc__).parse_args()
+    print(machine())
+    given_back, kept = alone(train, False), alone(train, True)
+    heads = ("freed memory is", "s", "user s", "system s", "peak MB", "ratio")
+    show([("given back", *given_back, 1.0), ("kept", *kept, given_back[0] / kept[0])], heads, 2)
 
 
 if __name__ == "__main__":
