@@ -74,7 +74,7 @@ LEADERBOARD = {
     ),
 }
 
-# The small CNN, since one run of it takes a quarter of an hour on one core and a row needs two; the released recipe else.
+# The small CNN, since one run of it takes a quarter of an hour on one core, and a row needs two; else the recipe.
 SHORT = ("train.backbone=cnn", "train.epochs=10", "export.int8=false", "export.multiview=false")
 BASELINE = "ablation-baseline"
 ABLATIONS = {
