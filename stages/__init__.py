@@ -21,7 +21,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def keep_freed_memory() -> None:
     """Let glibc's malloc keep what is freed: training frees and asks for the same hundreds of MB in each step, and on a
-    virtual machine two fifths of the time went into the kernel's handing them out (docs/benchmarks.md)."""
+    virtual machine a third of the processor's time went into handing them out (docs/benchmarks.md)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for key, value in _MALLOPT:
