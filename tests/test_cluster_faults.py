@@ -178,7 +178,7 @@ def test_a_remote_that_refuses(two: Cluster, which: str) -> None:
     """What was trained is kept, is not counted as done, and the next call pushes it without training again."""
     two.environment["STANDIN_S"] = "0"
     store = two.folder / "store/files"
-    refs = two.folder / "team.git/refs/exps"
+    hook = two.folder / "team.git/hooks/pre-receive"
     if which == "store":
         # Root may write anywhere: a file in the place of the folders that DVC would make.
         full = [store / "md5" / f"{number:02x}" for number in range(256)]
@@ -186,9 +186,12 @@ def test_a_remote_that_refuses(two: Cluster, which: str) -> None:
         for path in blocked:
             path.write_text("")
     else:
-        refs.write_text("")
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\necho the quota of this server is used up >&2\nexit 1\n")
+        hook.chmod(0o755)
     output = two.run("-n", "kept", "-S", "train.epochs=3", expect=1)
     assert f"NOT DONE, refused: `{'dvc' if which == 'store' else 'git'} push`" in output
+    assert which == "store" or "remote: the quota of this server is used up" in output
     assert two.experiments() == {}
     trained = sorted(two.folder.glob("*/runs/*/runs/kept/models/train/network.npz"))
     assert len(trained) == 1
@@ -196,7 +199,7 @@ def test_a_remote_that_refuses(two: Cluster, which: str) -> None:
         for path in blocked:
             path.unlink()
     else:
-        refs.unlink()
+        hook.unlink()
     again = two.run("-n", "kept", "-S", "train.epochs=3")
     assert again.count(": val.f1") == 1
     assert set(two.experiments()) == {"kept"}

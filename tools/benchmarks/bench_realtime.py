@@ -66,9 +66,13 @@ print("RESULT" + json.dumps([milliseconds, found, cpu]))
 
 
 def _result(milliseconds: Sequence[float], found: int, cpu_ms: float) -> dict[str, float]:
-    """Of the milliseconds of each frame, the frames with a face, and processor time per frame."""
-    median, p95, worst = np.percentile(milliseconds, (50, 95, 100))
-    row = {"frames/s": 1000 / np.mean(milliseconds), "median ms": median, "p95": p95, "max": worst}
+    """Of the milliseconds of each frame, the frames with a face, and processor time per frame.
+
+    first: the first frame, with which the video is opened. max: of all others.
+    """
+    median, p95 = np.percentile(milliseconds, (50, 95))
+    row = {"frames/s": 1000 / np.mean(milliseconds), "median ms": median, "p95": p95}
+    row |= {"max": max(milliseconds[1:]), "first": milliseconds[0]}
     return {**row, "CPU ms": cpu_ms, "found": found}
 
 
