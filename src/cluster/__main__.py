@@ -27,11 +27,14 @@ from src.report.experiments import file_at
 
 try:
     import cloudpickle
+    import dask
     from distributed import Client, Future, LocalCluster, fire_and_forget, wait
 except ModuleNotFoundError:
     sys.exit("error: Dask is not installed. `pip install -r requirements-cluster.txt` adds it.")
 
 LOOK_S = 10.0  # how often to look which workers are there
+# Dask's watching of itself takes a tenth of a core, which here is one that trains.
+UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 Outcome = dict[str, Any]
 
 
@@ -52,7 +55,8 @@ def connected(scheduler: str | None, threads: int, gpus: int) -> Iterator[Client
     if not at_once:
         raise UserError(f"this machine has not {threads} cores and {gpus} GPUs: --threads, --gpus.")
     how: dict[str, Any] = {"n_workers": at_once, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:8787"}
-    with LocalCluster(resources={"threads": threads, "gpus": gpus}, **how) as cluster, Client(cluster) as client:
+    offers = {"threads": threads, "gpus": gpus}
+    with dask.config.set(UNWATCHED), LocalCluster(resources=offers, **how) as cluster, Client(cluster) as client:
         yield client
 
 

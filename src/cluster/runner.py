@@ -132,7 +132,7 @@ class Run:
             file.seek(max(0, self.log_path.stat().st_size - 20_000))
             text = file.read().decode(errors="replace").rpartition("\n$ ")[2]
         lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-        lines = [line for line in lines if not line.startswith("error: failed to push some refs")]  # Git says why before
+        lines = [line for line in lines if not line.startswith("error: failed to push some refs")]  # why stands before
         said = [line for line in lines if line.lower().startswith(("error:", "fatal:", "remote:", "! ["))]
         ours = [line for line in said if line.startswith("error:")]
         return (ours or said or lines or ["no message"])[0 if ours or said else -1].removeprefix("ERROR: ")
