@@ -31,6 +31,9 @@ SAMPLE = ROOT / "data/raw/sample"
 LONGEST = ("network", "end_to_end", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
 
 
+# A shell's background job ignores Ctrl-C, and what the tests start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The same examples in every run; HYPOTHESIS_PROFILE=explore draws other ones each time.
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", settings.get_profile("ci"), derandomize=False, max_examples=1000)

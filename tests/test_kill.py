@@ -61,11 +61,6 @@ def environment() -> dict[str, str]:
     }
 
 
-def obey_interrupts() -> None:
-    """A process started in the background of a shell ignores SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @dataclass
 class Pipeline:
     """A copy of the project in which `dvc repro` has run once."""
@@ -85,7 +80,6 @@ class Pipeline:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=obey_interrupts,
         )
 
     def start_anew(self, stage: str) -> subprocess.Popen[str]:

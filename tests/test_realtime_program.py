@@ -1,7 +1,6 @@
 """`python -m src.realtime`: what it writes, what it refuses, what it hides, and what is left when it is stopped."""
 
 import contextlib
-import fcntl
 import os
 import pty
 import random
@@ -10,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -375,9 +373,8 @@ def test_a_closed_terminal_keeps_what_was_recorded(endless: tuple[object, ...], 
     """The program in a terminal of its own, with a progress bar; the terminal goes away."""
     ours, theirs = pty.openpty()
     program = subprocess.Popen(
-        command(*endless, "--csv", "a.csv", "--output", "a.mp4", "--summary", "a.json"),
-        cwd=tmp_path, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        ["setsid", "--ctty", *command(*endless, "--csv", "a.csv", "--output", "a.mp4", "--summary", "a.json")],
+        cwd=tmp_path, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)
     _wait_for_rows(tmp_path / "a.csv", 20)
