@@ -87,6 +87,7 @@ ABLATIONS = {
             *("undersampling-smote", "reference undersampling and SMOTE"),
             *("undersample.policy=reference", "smote.enabled=true"),
         ),
+        ("as-many-steps", "as many steps as with SMOTE: 24 epochs", "train.epochs=24"),
         ("balanced-weights", "class weights: balanced", "train.class_weights=balanced"),
         ("square-root-weights", "class weights: square root", "train.class_weights=square_root"),
         ("no-augmentation", "no augmentation, no mixup", "train.mixup=0", *augmentation()),
