@@ -270,10 +270,11 @@ def place(spec: dict[str, Any], source: str) -> dict[str, Any]:
     from distributed import get_worker
 
     streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", source], start_new_session=True, **streams)
+    command = [sys.executable, "-c", "import json, sys; exec(json.loads(sys.stdin.readline()))"]  # `ps` stays readable
+    process = subprocess.Popen(command, start_new_session=True, **streams)
     try:
         assert process.stdin and process.stdout
-        process.stdin.write(json.dumps(spec) + "\n")
+        process.stdin.write(f"{json.dumps(source)}\n{json.dumps(spec)}\n")
         process.stdin.flush()
         said = process.stdout.readline()
     finally:
