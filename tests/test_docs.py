@@ -128,7 +128,7 @@ def test_python_in_embedding_runs(
     monkeypatch.setattr(detection, "fetch_yunet", offline)
     text = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block.replace('"pretrained/', f'"{ROOT}/pretrained/'), "docs/embedding.md", "exec"), {})
     assert "happy" in capsys.readouterr().out

@@ -66,6 +66,13 @@ def test_text_is_moved_into_the_frame(corner: tuple[int, int]) -> None:
     assert scene.sum() == pytest.approx(inside.sum(), rel=0.01), "no letter is cut off"
 
 
+def test_letters_with_accents_lose_them() -> None:
+    scenes = np.zeros((2, 60, 200, 3), np.uint8)
+    for scene, text in zip(scenes, ("Müller, Zoé", "Muller, Zoe"), strict=True):
+        draw_text(scene, text, 10, 20, 12)
+    np.testing.assert_array_equal(*scenes)
+
+
 def test_text_too_wide_is_shrunk() -> None:
     scene = np.zeros((60, 120, 3), np.uint8)
     assert text_width("a line that is far too long for it", 14) > 120

@@ -247,6 +247,8 @@ def test_a_bad_video_is_one_message(kind: str, folder: Path, tmp_path: Path) -> 
         (("--summary", "a.txt"), ("a.txt",)),
         (("--csv", "link.onnx", "--model", "model.onnx"), ("the model",)),
         (("--threads", "0"), ("--threads",)),
+        (("--smoothing", "-1"), ("--smoothing",)),
+        (("--source", ""), ("empty",)),
     ],
     ids=lambda value: " ".join(value[:2]) if str(value[0]).startswith("--") else "",
 )
@@ -272,6 +274,29 @@ def test_without_a_display_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPa
     _one_message(run_here(*arguments), 1, "no display", "--headless")
     monkeypatch.setenv("DISPLAY", ":987")
     _one_message(run_here(*arguments), 1, ":987", "--headless")
+
+
+def test_a_tilde_is_the_home_folder(
+    options: tuple[object, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    result = run_here(*options, "--source", "~/clip.mp4", "--csv", "~/a.csv", "--summary=~/a.png", "--seconds", "0.2")
+    assert result.code == 0, result.stderr
+    assert (folder / "a.csv").exists() and (folder / "a.png").exists() and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("program", "package"), [("src.realtime", "cv2"), ("src.web", "uvicorn")])
+def test_what_is_not_installed_is_one_message(program: str, package: str, folder: Path) -> None:
+    code = f"import runpy, sys; sys.modules['{package}'] = None; runpy.run_module('{program}', run_name='__main__')"
+    options = ("--headless", "--csv", "a.csv") if program == "src.realtime" else ("--port", "0")
+    done = subprocess.run([sys.executable, "-c", code, *options], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"error: {package} is not installed") and "pip install -r" in done.stderr
+
+
+def test_a_wrong_number_is_said_in_words() -> None:
+    result = run_here("--seconds", "1,5")
+    assert result.code == 2 and "--seconds: 1,5 is not a number above 0" in result.stderr
 
 
 def test_headless_without_outputs_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Recognition by itself: detection in pictures of every size, following, smoothing, and what it must not import."""
 
+import contextlib
 import csv
 import hashlib
 import http.server
+import re
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -164,11 +167,12 @@ def test_frames_may_change_size(model: Path) -> None:
 
 @pytest.mark.parametrize(
     "frame",
-    [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), np.float32), np.zeros((0, 10, 3), np.uint8), None],
-    ids=["grey", "float", "empty", "unread picture"],
+    [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), "f4"), np.zeros((0, 10, 3), np.uint8), None, "group.jpg"],
+    ids=["grey", "float", "empty", "unread picture", "name"],
 )
-def test_what_is_no_frame_is_refused(frame: np.ndarray, model: Path) -> None:
-    with pytest.raises(ValueError, match="uint8"):
+def test_what_is_no_frame_is_refused(frame: Any, model: Path) -> None:
+    given = re.escape(str(frame.shape) if isinstance(frame, np.ndarray) else repr(frame))
+    with pytest.raises(ValueError, match=f"uint8.* not .*{given}"):
         ExpressionRecognizer(model, KnownBoxes([])).recognize(frame)
 
 
@@ -225,6 +229,25 @@ def test_one_classifier_serves_recognizers_in_many_threads(model: Path) -> None:
     alone = [recognize(frame) for frame in frames]
     with ThreadPoolExecutor(4) as pool:
         np.testing.assert_array_equal(list(pool.map(recognize, frames)), alone)
+
+
+def test_pictures_of_many_threads_are_not_mixed_up_in_one_recognizer(model: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (200, 200, 3), dtype=np.uint8) for _ in range(2)]
+    searching = threading.Barrier(2)
+
+    class Meeting(KnownBoxes):
+        """Waits a moment for a second search to begin."""
+
+        def detect(self, frame: np.ndarray) -> list[Detection]:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                searching.wait(0.2)
+            return super().detect(frame)
+
+    recognizer = ExpressionRecognizer(model, Meeting([(20.0, 20.0, 60.0, 60.0)]))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(recognizer.recognize, pictures))
+    assert searching.broken, "two calls were at work at once"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from src.recognition import ExpressionRecognizer
 from src.recognition.detection import HaarDetector
@@ -55,6 +56,13 @@ def test_smoke(server: Server) -> None:
         assert (face["x"], face["width"]) == (pytest.approx(same.box[0], abs=0.1), pytest.approx(same.box[2], abs=0.1))
         assert face["confidence"] == pytest.approx(same.confidence, abs=1e-3)
     assert [entry["result"]["faces"] for entry in server.get("/api/examples").json()][1] == faces
+
+
+def test_a_form_is_told_from_a_file(server: Server) -> None:
+    picture = (EXAMPLES / "one.jpg").read_bytes()
+    for address in ("/api/pictures", "/api/videos"):
+        answer = requests.post(server.url + address, files={"file": picture}, timeout=30)
+        assert (answer.status_code, "the bytes of the file" in answer.json()["error"]) == (415, True)
 
 
 def test_model_and_figures(server: Server) -> None:

@@ -9,6 +9,7 @@ unless asked for, and nothing leaves the machine. How-to: docs/live.md.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument_group("what to look at").add_argument
     add("--source", nargs="+", default=["0"], metavar="WHAT", help=_SOURCE)
-    add("--model", type=Path, metavar="FILE", help="an export of this project (default: pretrained/)")
+    add("--model", type=_path, metavar="FILE", help="an export of this project (default: pretrained/model.onnx)")
     add("--as-camera", action="store_true", help="play a video file like a camera: in real time, again and again")
     add("--seconds", type=_positive, metavar="N", help="stop after N seconds of each source")
     add("--size", type=_size, metavar="WxH", help="ask the camera for pictures of W x H pixels")
@@ -67,15 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--reconnect", type=float, default=30.0, metavar="S", help=_RECONNECT)
     add = parser.add_argument_group("what to write").add_argument
     add("--headless", action="store_true", help="no window: all frames of a file, as fast as possible")
-    add("--output", type=Path, metavar="FILE", help=_OUTPUT)
-    add("--csv", type=Path, metavar="FILE", help="a row per face and frame")
-    add("--json", type=Path, metavar="FILE", help="the same as JSON lines, the first one about the run")
-    add("--summary", type=Path, action="append", default=[], metavar="FILE", help=_SUMMARY)
-    add("--save-to", type=Path, default=Path(), metavar="DIR", help="where the keys s and r save (default: here)")
+    add("--output", type=_path, metavar="FILE", help=_OUTPUT)
+    add("--csv", type=_path, metavar="FILE", help="a row per face and frame")
+    add("--json", type=_path, metavar="FILE", help="the same as JSON lines, the first one about the run")
+    add("--summary", type=_path, action="append", default=[], metavar="FILE", help=_SUMMARY)
+    add("--save-to", type=_path, default=Path(), metavar="DIR", help="where the keys s and r save (default: here)")
     add("--blur", action="store_true", help="make every face found unrecognizable in all that is shown and saved")
     add = parser.add_argument_group("how to recognize").add_argument
     add("--detector", choices=("auto", "yunet", "haar"), default="auto", help=_DETECTOR)
-    add("--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one")
+    add("--detector-model", type=_path, metavar="FILE", help="a YuNet file to use instead of fetching one")
     add("--detect-every", type=float, default=0.1, metavar="S", help=_DETECT_EVERY)
     add("--smoothing", type=float, default=0.6, metavar="S", help=_SMOOTHING)
     add("--uncertain-below", type=float, metavar="P", help="say uncertain below P (default: the model's)")
@@ -83,11 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    """With ~ as the shell understands it, which leaves --csv=~/seen.csv and "~/My videos" alone."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 leaves ~clip.mp4 as it is
+
+
 def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
+    with contextlib.suppress(ValueError):
+        if float(text) > 0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -123,6 +129,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--headless shows nothing: ask for --output, --csv, --json or --summary.")
     if options.threads < 1:
         raise UserError("--threads must be at least 1.")
+    if not (options.detect_every >= 0 and options.smoothing >= 0):
+        raise UserError("--detect-every and --smoothing must not be negative.")
     if options.uncertain_below is not None and not 0 <= options.uncertain_below <= 1:
         raise UserError("--uncertain-below is a probability, from 0 to 1.")
 
@@ -190,7 +198,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def program() -> None:
     """The console command of the wheel."""
-    run_program(main)
+    try:
+        run_program(main)
+    except ModuleNotFoundError as error:
+        if (error.name or "src").startswith("src"):
+            raise
+        remedy = "Activate your environment (source live/bin/activate), or pip install -r requirements-runtime.txt."
+        sys.exit(f"error: {error.name} is not installed for {sys.executable}. {remedy}")
 
 
 if __name__ == "__main__":

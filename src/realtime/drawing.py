@@ -4,6 +4,7 @@ OpenCV's wheels hold line-drawn Hershey letters only; here they are drawn four t
 clean letters at every size.
 """
 
+import unicodedata
 from functools import lru_cache
 
 import cv2
@@ -37,7 +38,8 @@ EXPRESSION_COLOURS: dict[str, Colour] = {
 @lru_cache(maxsize=192)  # a few MB; what is in view at a time
 def _letters(text: str, height: int, bold: bool) -> np.ndarray:
     """Coverage of a text that is not blank, float32 `(h, w, 1)` in [0, 1]; capitals are `height` pixels high."""
-    text = text.encode("ascii", "replace").decode()
+    plain = "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
+    text = plain.encode("ascii", "replace").decode() or "?"
     scale = height * _OVERSAMPLING / _CAPITAL_HEIGHT
     weight = max(1, round(height * _OVERSAMPLING * (0.17 if bold else 0.11)))
     (width, above), below = cv2.getTextSize(text, _FONT, scale, weight)

@@ -1,5 +1,6 @@
 """What one run looks at: files, folders, URLs, pipes or a camera, as the user named them, one after the other."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +76,10 @@ class Playlist:
     def _add(self, text: str) -> None:
         if text.startswith("file:"):
             text = url2pathname(urlsplit(text).path)
-        name, path = hide_password(text), Path(text)
+        if not text:
+            raise UserError("The name of a source is empty.")
+        name = hide_password(text)
+        path = Path(os.path.expanduser(text))  # noqa: PTH111 leaves ~clip.mp4 as it is
         if is_camera(text):
             self._live = True
             name = f"camera {text}" if text.isdecimal() else text

@@ -3,6 +3,7 @@
 detector (every few frames) -> tracker -> one batched classifier call -> smoothing.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,8 +60,8 @@ class ExpressionRecognizer:
     After each call `timings` holds the milliseconds of detect, track and classify, and `searched` whether that frame
     was searched for faces in full size.
 
-    A recognizer belongs to one video and to one thread at a time. A `Classifier` and a detector of `open_detector` may
-    be shared by any number of recognizers in any threads.
+    A recognizer belongs to one video; calls from several threads take turns. A `Classifier` and a detector of
+    `open_detector` may be shared by any number of recognizers in any threads.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class ExpressionRecognizer:
         self.metadata = self._classifier.metadata
         self.timings: dict[str, float] = {}  # milliseconds
         self.searched = False
+        self._turn = threading.Lock()
         self.reset()
 
     @property
@@ -102,14 +104,17 @@ class ExpressionRecognizer:
         """The faces of a frame, and all boxes that may be one.
 
         frame: uint8 `(H, W, 3)` BGR. time_s: the frame's time in its video, rising from call to call; None for a
-        picture of its own, whose faces are numbered anew and not smoothed.
+        picture of its own, whose faces are numbered anew and not smoothed. Raises ValueError where it is no frame.
         """
-        if frame is None or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-            raise ValueError("expected a frame of uint8 (H, W, 3), BGR; was the picture read?")
-        self.timings = dict.fromkeys(("detect", "track", "classify"), 0.0)
-        if time_s is None:
-            self.reset()
-            return self._recognize_picture(frame)
+        if not isinstance(frame, np.ndarray):
+            raise ValueError(f"expected a frame of uint8 (H, W, 3), BGR, not {frame!r:.80}; was the picture read?")
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise ValueError(f"expected a frame of uint8 (H, W, 3), BGR, not {frame.dtype} {frame.shape}")
+        with self._turn:
+            self.timings = dict.fromkeys(("detect", "track", "classify"), 0.0)
+            return self._recognize_picture(frame) if time_s is None else self._recognize_next(frame, time_s)
+
+    def _recognize_next(self, frame: np.ndarray, time_s: float) -> Result:
         height, width = frame.shape[:2]
         if self._frame_size is not None and self._frame_size != (width, height):
             self._tracker.resize(width / self._frame_size[0], height / self._frame_size[1])
@@ -134,6 +139,7 @@ class ExpressionRecognizer:
         self.timings[stage] += 1000 * (time.perf_counter() - start)
 
     def _recognize_picture(self, frame: np.ndarray) -> Result:
+        self.reset()
         self.searched = True
         with self._timed("detect"):
             detections, weak = find_faces(self._detector, frame)

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8000, metavar="P", help="port (default: 8000)")
     add("--public", metavar="NAME", help="host name under which a proxy on this machine shows the page")
     add("--visitors", type=int, default=12, metavar="N", help="live visitors at once (default: 12)")
-    add("--model", type=Path, metavar="FILE", help="an export of this project (default: pretrained/)")
+    add("--model", type=Path, metavar="FILE", help="an export of this project (default: pretrained/model.onnx)")
     add("--detector", choices=("auto", "yunet", "haar"), default="auto", help="as for python -m src.realtime")
     add("--detector-model", type=Path, metavar="FILE", help="a YuNet file to use instead of fetching one")
     return parser
@@ -113,4 +113,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    try:
+        run_program(main)
+    except ModuleNotFoundError as error:
+        if (error.name or "src").startswith("src"):
+            raise
+        remedy = "In an environment of the page's own: pip install -r requirements-web.txt."
+        sys.exit(f"error: {error.name} is not installed for {sys.executable}. {remedy}")

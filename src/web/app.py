@@ -225,6 +225,8 @@ async def body(request: Request, most: int, seconds: float) -> AsyncIterator[byt
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most and request.headers.get("expect"):
         raise too_large  # it has not been sent yet
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        raise HTTPException(415, "This is a form: send the bytes of the file alone, as the body.")
     size = paced = 0
     now_s = asyncio.get_running_loop().time
     end_s = now_s() + seconds
