@@ -3,6 +3,7 @@
     python -m tools.benchmarks.bench_cluster runs 64                 all of a run is real but its training
     python -m tools.benchmarks.bench_cluster throughput 8            1 and 2 workers, and `dvc queue start --jobs 2`
     python -m tools.benchmarks.bench_cluster refs 1000               what a list of so many experiments costs
+    python -m tools.benchmarks.bench_cluster scheduling 1000         Dask and the caller alone: runs do nothing
 
 One HTTP server on this machine is Git server (`git http-backend`) and DVC remote, and counts. `--workers` are processes
 with one core each and folders of their own; `--seconds` is how long a training lasts (asleep; in `throughput` at work).
@@ -22,6 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distributed import get_worker
+
+from src.cluster import runner
+from src.cluster.__main__ import Sweep, connected
+from src.cluster.plan import Place, Run
 from tools.benchmarks.cluster_machines import Cluster
 from tools.benchmarks.measuring import machine, parser, show
 from tools.benchmarks.standin_project import make_project, run
@@ -185,7 +191,25 @@ def refs(count: int, _workers: int, seconds: float) -> list[Row]:
     return rows
 
 
-PARTS = {"runs": runs, "throughput": throughput, "refs": refs}
+def no_run(spec: Row, source: str) -> Row:
+    """In the place of `runner.place`."""
+    return {"outcome": "done", "commit": "0" * 40, "worker": get_worker().address}
+
+
+def scheduling(count: int, workers: int, _seconds: float) -> list[Row]:
+    """From the first run given to Dask to the end of the last one."""
+    runner.place = no_run
+    many = [Run(f"run-{number}", (f"train.seed={number}",), {}, ()) for number in range(count)]
+    with connected(None, len(os.sched_getaffinity(0)) // workers, 0) as client:
+        start = time.monotonic()
+        sweep = Sweep(client, Place("0" * 40, "", {}), 1, 0)
+        sweep.start(many)
+        ended = sum(len(some) for some in sweep.ended())
+        wall = time.monotonic() - start
+    return [{"what": f"{ended} runs that do nothing", "seconds": wall, "ms per run": 1000 * wall / ended}]
+
+
+PARTS = {"runs": runs, "throughput": throughput, "refs": refs, "scheduling": scheduling}
 
 
 def main() -> None:
