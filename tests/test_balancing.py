@@ -8,7 +8,7 @@ import pandas as pd
 from src.expressions import CODE, EXPRESSIONS
 from src.faceset import OTHER_VOTES, VOTES, FaceSet
 from src.params import DropFractions, SmoteParams, UndersampleParams
-from src.preparation.smote import balance
+from src.preparation.smote import balance, find_parents, smote_sheet
 from src.preparation.undersampling import REFERENCE_FRACTIONS, drop_fractions, undersample
 from tests.conftest import random_faces
 
@@ -56,6 +56,19 @@ def test_smote_fills_up_and_keeps_the_originals() -> None:
     assert (synthetic >= disgust.min(0)).all()
     assert (synthetic <= disgust.max(0)).all()
     np.testing.assert_array_equal(balance(faces, _smote_params()).images, balanced.images)
+
+
+def test_parents_of_synthetic_faces_are_found() -> None:
+    faces = random_faces(10)
+    faces = faces.select(np.r_[0:10, 10:15, 20:70])
+    balanced = balance(faces, _smote_params())
+    disgust = faces.images[faces.targets == CODE["disgust"]].astype(float)
+    for face in balanced.images[len(faces) :]:
+        first, second = disgust[list(find_parents(face, disgust.astype(np.uint8)))]
+        share = ((face - first) * (second - first)).sum() / ((second - first) ** 2).sum()
+        assert np.abs(first + share * (second - first) - face).max() < 1, "a mix of these two, rounded"
+    made = len(balanced) - len(faces)
+    assert smote_sheet(balanced, per_class=made).shape[0] > smote_sheet(faces).shape[0], "without any, a line of text"
 
 
 def _with_votes(faces: FaceSet) -> FaceSet:

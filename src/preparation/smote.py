@@ -15,8 +15,10 @@ from src.errors import UserError
 from src.expressions import EXPRESSIONS, NUM_CLASSES
 from src.faceset import FERPLUS, ORIGINAL, VOTES, FaceSet
 from src.params import SmoteParams
+from src.sheets import draw_sheet, pick_examples
 
 _NUM_VOTERS = 10  # as in FER+
+_NEAREST = 5  # real faces tried as the first parent
 
 
 class _PixelNeighbors(NearestNeighbors):
@@ -71,3 +73,34 @@ def balance(faces: FaceSet, params: SmoteParams) -> FaceSet:
         values |= {"label_source": FERPLUS, **dict(zip(VOTES, votes.T, strict=True))}
     labels = pd.DataFrame(values)[list(kinds)].astype(kinds)
     return FaceSet(np.concatenate([faces.images, images]), pd.concat([faces.labels, labels], ignore_index=True))
+
+
+def find_parents(face: np.ndarray, real: np.ndarray) -> tuple[int, int]:
+    """Rows of the two faces between which a synthetic one lies.
+
+    face: uint8 `(S, S)`. real: the real faces of its class, uint8 `(N, S, S)`, N >= 2.
+    """
+    offsets = real.reshape(len(real), -1).astype(np.float32) - face.reshape(-1).astype(np.float32)
+    lengths = np.linalg.norm(offsets, axis=1)
+    found = []
+    for first in np.argsort(lengths)[:_NEAREST]:  # a third face may be nearer than both
+        along = offsets - offsets[first]
+        length = np.maximum((along**2).sum(axis=1), 1e-6)
+        share = np.clip(-(along @ offsets[first]) / length, 0, 1)
+        misses = np.linalg.norm(offsets[first] + share[:, None] * along, axis=1)
+        misses[first] = np.inf
+        found.append((float(misses.min()), int(first), int(misses.argmin())))
+    return min(found)[1:]
+
+
+def smote_sheet(faces: FaceSet, per_class: int = 4) -> np.ndarray:
+    """Synthetic faces, each between its two parents, for people to look at; uint8 `(H, W, 3)` BGR."""
+    synthetic = faces.labels["synthetic"].to_numpy(bool)
+    made, tiles, captions = np.flatnonzero(synthetic), [], []
+    for row in made[pick_examples(faces.labels[synthetic], per_class)]:
+        expression = faces.labels["expression"].iloc[row]
+        real = np.flatnonzero(~synthetic & (faces.labels["expression"] == expression).to_numpy())
+        first, second = real[list(find_parents(faces.images[row], faces.images[real]))]
+        tiles += [faces.images[place] for place in (first, row, second)]
+        captions += ["parent", f"synthetic: {expression}", "parent"]
+    return draw_sheet(tiles, captions, 3 * per_class, 96, f"SMOTE: {len(made)} synthetic faces, examples")
