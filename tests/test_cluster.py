@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,18 @@ def test_a_worker_needs_no_checkout(tmp_path: Path) -> None:
     assert not re.search(r"^(from|import) (src|stages|tools)", source, re.MULTILINE)
     result = subprocess.run(command, cwd=tmp_path, input="", capture_output=True, text=True)
     assert "ModuleNotFoundError" not in result.stderr
+
+
+def test_a_run_that_waits_for_cores_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner.tempfile, "tempdir", str(tmp_path))
+    with ExitStack() as other, ExitStack() as own:
+        runner.take(other, "cores", ["0", "1"], 2)
+        pauses = iter([lambda: None, other.close])
+        monkeypatch.setattr(runner.time, "sleep", lambda seconds: next(pauses)())
+        assert runner.take(own, "cores", ["0", "1"], 1) == ["0"]
+    assert capsys.readouterr().err == "waiting for 1 free cores: other runs on this machine hold them\n"
 
 
 def test_locks_agree() -> None:

@@ -227,6 +227,10 @@ FATAL: dict[str, tuple[dict[str, bytes], list[str]]] = {
         {**PICTURES, "train/contempt/Training_900.jpg": PICTURES["train/sad/Training_4.jpg"]},
         ["contempt", "expected angry"],
     ),
+    "pictures whose names say no usage": (
+        {"train/happy/im0.png": b"x", "train/sad/im1.png": b"x"},
+        ["file name is not Training_NUMBER or PublicTest_NUMBER or PrivateTest_NUMBER (train/happy/im0.png"],
+    ),
     "zip bomb": ({"a.zip": bomb_bytes()}, ["would unpack to 52.0 GiB", "at most"]),
     "header only": ({"fer2013.csv": b"emotion,pixels,Usage\n"}, ["holds no rows"]),
     "binary named .csv": ({"fer2013.csv": os.urandom(5000)}, ["fer2013.csv has the columns"]),
@@ -285,6 +289,13 @@ def votes_csv(changes: dict[int, str] | None = None) -> bytes:
 
 #                 neutral happy surprise sad anger disgust fear contempt unknown no face
 CHANGES = {0: "0,0,0,6,4,0,0,0,0,0", 1: "0,0,0,5,0,5,0,0,0,0", 2: "0,0,0,0,0,0,0,0,2,8", 3: "2,2,0,0,0,0,0,6,0,0"}
+
+
+def test_several_tables_of_votes_must_be_equal(tmp_path: Path) -> None:
+    files = {"fer2013.csv": PLAIN, "fer2013new.csv": votes_csv(), "old/fer2013new.csv": votes_csv()}
+    assert read(tmp_path, files, labels="ferplus")[1]["votes_from"] == "fer2013new.csv"
+    with pytest.raises(UserError, match=r"different tables of votes: fer2013new\.csv, old/fer2013new\.csv\."):
+        read(tmp_path, {"old/fer2013new.csv": votes_csv(CHANGES)}, labels="ferplus")
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["beside", "in one zip"])

@@ -54,6 +54,7 @@ def take(stack: ExitStack, kind: str, names: list[str], count: int) -> list[str]
     folder = Path(tempfile.gettempdir(), f"fer-{kind}-{os.getuid()}")
     if count > len(names):
         raise Trouble("machine", f"it has {len(names)} {kind}, and its worker promised {count} or more")
+    waits = False
     while True:
         held: list[str] = []
         with FileLock(folder / "all.lock"), ExitStack() as attempt:
@@ -64,6 +65,9 @@ def take(stack: ExitStack, kind: str, names: list[str], count: int) -> list[str]
                 if len(held) == count:
                     stack.push(attempt.pop_all())
                     return held
+        if not waits:
+            print(f"waiting for {count} free {kind}: other runs on this machine hold them", file=sys.stderr, flush=True)
+            waits = True
         time.sleep(1)
 
 

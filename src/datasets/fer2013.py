@@ -205,7 +205,7 @@ def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, li
         # Numbers are unique within a class only: Kaggle's archive has different pictures of one name in two classes.
         image_name = f"{match['stem']}_{expression}"
         if stem is None:
-            skipped.add("file name without usage", name)
+            skipped.add(f"file name is not {' or '.join(f'{usage}_NUMBER' for usage in USAGES)}", name)
         elif image_name in seen:
             skipped.add("file name used twice", f"{name} and {seen[image_name]}")
         else:

@@ -32,8 +32,17 @@ _ROW_IN_NAME = r"^fer2013/[A-Za-z]+_([0-9]{1,9})(?:_[a-z]+)?$"
 
 
 def find_votes(folder: Path) -> tuple[str, bytes] | None:
-    """Name and content of the votes file anywhere below `folder`, plain or in an archive; None where there is none."""
-    return next(iter(read_named(open_tree_and_archives(folder), VOTES_FILE, folder).items()), None)
+    """Name and content of the votes file anywhere below `folder`, plain or in an archive; None where there is none.
+
+    Raises UserError when there are several that differ.
+    """
+    contents = read_named(open_tree_and_archives(folder), VOTES_FILE, folder)
+    if len(set(contents.values())) > 1:
+        raise UserError(
+            f"{folder} holds different tables of votes: {', '.join(list(contents)[:5])}. Expected one {VOTES_FILE}. "
+            "Remove the others."
+        )
+    return next(iter(contents.items()), None)
 
 
 def parse_votes(content: bytes, where: str) -> pd.DataFrame:
