@@ -204,7 +204,7 @@ def draw_accuracy(path: Path, table: pd.DataFrame, left_out: list[str]) -> None:
 
 PAGE = """# Ablations
 
-What each part of the recipe is worth: one change at a time, {epochs} epochs, no teacher. Made by
+What each part of the recipe is worth: one change at a time, `{backbone}`, {epochs} epochs unless said. Made by
 `python -m tools.leaderboard --ablations` from DVC experiments; `--queue ablations` and `dvc queue start` run them.
 All figures are of validation, on which defaults are chosen: the mean over the seeds, and from the lowest to the highest
 where there are several. Test is not looked at. A difference smaller than the spread over seeds says nothing.
@@ -230,7 +230,7 @@ def ablations_page(runs: Mapping[str, Run]) -> str:
                 groups.setdefault(run.data["validation"], []).append(run)
         for validation, same in groups.items():
             tables.setdefault(validation, []).append({"change": entry.title, **_means(same)})
-    pages = [PAGE.format(epochs=base.settings["train.epochs"])]
+    pages = [PAGE.format(backbone=base.settings["train.backbone"], epochs=base.settings["train.epochs"])]
     for validation, rows in tables.items():
         title = "On the same faces" if validation == base.data["validation"] else "On other faces or labels"
         pages.append(f"## {title} (validation {validation})\n")
