@@ -27,10 +27,10 @@ demo: setup ## run the whole pipeline on the bundled sample, results in build/de
 	@python -m tools.demo
 
 test: setup ## prove the product: 4 minutes on 2 idle cores
-	@python -m pytest -q -n 3 --dist loadfile -m "not slow"
+	@python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: test ## and what is slow: kills, pushes, windows, determinism, full disks, real queues
-	@python -m pytest -q -n 3 --dist loadfile -m slow
+	@python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m slow
 
 lint: setup ## check style, formatting and types
 	@ruff check . && ruff format --check . && mypy

@@ -28,7 +28,7 @@ Mount = Callable[[str, str], None]
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
 # Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
-LONGEST = ("network", "end_to_end", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
+LONGEST = ("end_to_end", "network", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
 
 
 # A shell's background job ignores Ctrl-C, and what the tests start would too.
