@@ -11,8 +11,10 @@ class UserError(Exception):
     """Says what happened, what was expected and what to do; shown without a traceback."""
 
 
-def run_program(main: Callable[[], None]) -> None:
+def run_program(main: Callable[[], None], requirements: str = "") -> None:
     """Run `main`; turn the failures that a user can mend into one message and a non-zero exit code.
+
+    requirements: the file that lists what the program imports, where people may install that alone.
 
     Exit codes: 1 for bad input or a full or read-only disk, 130 for Ctrl-C, 141 when the reader of a pipe went away
     (`| head`). Any other exception is a defect of ours and keeps its traceback.
@@ -28,6 +30,13 @@ def run_program(main: Callable[[], None]) -> None:
         sys.exit(141)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        if not requirements or (error.name or __name__).split(".")[0] == __name__.split(".")[0]:  # a module of ours
+            raise
+        sys.exit(
+            f"error: {error.name} is not installed for {sys.executable}. Activate your environment, or "
+            f"pip install -r {requirements}."
+        )
     except OSError as error:
         permission = "Permission denied. Make it readable, or its folder writable, for this user and run again."
         remedies = {

@@ -27,7 +27,7 @@ Mount = Callable[[str, str], None]
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
-# Two workers share the files (`make test`): the longest ones first, so that neither waits for the other at the end.
+# Workers share the files (`make test`): the longest ones first, so that none waits for another at the end.
 LONGEST = ("end_to_end", "network", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
 
 

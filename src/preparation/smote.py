@@ -81,13 +81,13 @@ def find_parents(face: np.ndarray, real: np.ndarray) -> tuple[int, int]:
     face: uint8 `(S, S)`. real: the real faces of its class, uint8 `(N, S, S)`, N >= 2.
     """
     offsets = real.reshape(len(real), -1).astype(np.float32) - face.reshape(-1).astype(np.float32)
-    lengths = np.linalg.norm(offsets, axis=1)
+    squares = np.einsum("ij,ij->i", offsets, offsets, dtype=np.float64)
     found = []
-    for first in np.argsort(lengths)[:_NEAREST]:  # a third face may be nearer than both
-        along = offsets - offsets[first]
-        length = np.maximum((along**2).sum(axis=1), 1e-6)
-        share = np.clip(-(along @ offsets[first]) / length, 0, 1)
-        misses = np.linalg.norm(offsets[first] + share[:, None] * along, axis=1)
+    for first in np.argsort(squares)[:_NEAREST]:  # a third face may be nearer than both
+        products = (offsets @ offsets[first]).astype(np.float64)
+        apart = np.maximum(squares - 2 * products + squares[first], 1e-6)
+        share = np.clip((squares[first] - products) / apart, 0, 1)
+        misses = squares[first] + 2 * share * (products - squares[first]) + share**2 * apart
         misses[first] = np.inf
         found.append((float(misses.min()), int(first), int(misses.argmin())))
     return min(found)[1:]

@@ -198,13 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def program() -> None:
     """The console command of the wheel."""
-    try:
-        run_program(main)
-    except ModuleNotFoundError as error:
-        if (error.name or "src").startswith("src"):
-            raise
-        remedy = "Activate your environment (source live/bin/activate), or pip install -r requirements-runtime.txt."
-        sys.exit(f"error: {error.name} is not installed for {sys.executable}. {remedy}")
+    run_program(main, "requirements-runtime.txt")
 
 
 if __name__ == "__main__":

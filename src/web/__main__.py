@@ -113,10 +113,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run_program(main)
-    except ModuleNotFoundError as error:
-        if (error.name or "src").startswith("src"):
-            raise
-        remedy = "In an environment of the page's own: pip install -r requirements-web.txt."
-        sys.exit(f"error: {error.name} is not installed for {sys.executable}. {remedy}")
+    run_program(main, "requirements-web.txt")
