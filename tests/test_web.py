@@ -187,7 +187,7 @@ def test_the_client_in_the_docs(server: Server) -> None:
     command = [sys.executable, "-c", client, server.url, str(EXAMPLES / "one.jpg")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, *live_answers = done.stdout.splitlines()
-    assert first.startswith("1 happy 0.")
+    assert first.startswith("[('happy', 0.")
     assert len(live_answers) == 3 and "'face_id': 1" in live_answers[-1]
 
 
