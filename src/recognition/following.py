@@ -9,6 +9,7 @@ crosses, is expected where its speed would have taken it.
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from src.recognition.detection import Detection, shared_areas
 
 _GRID, _GRID_IN_CROWD, _FEW_FACES = 6, 4, 20  # points per side of a face; fewer with more than 20 faces
 _FEWEST_POINTS = 8
-_FLOW_WINDOW, _FLOW_LEVELS = (15, 15), 2
+_FLOW_WINDOW, _FLOW_WINDOW_IN_CROWD, _FLOW_LEVELS = (15, 15), (9, 9), 2
 _FLOW_REACH = 64  # pixels of the reduced frame around the points; what lies beyond is not looked at
 _FLOW_ERROR = 1.0  # pixels of the reduced frame, forward and backward, for the better half of the points
 _SHOWN_S = 0.5  # a face that detection misses is still shown for that long
@@ -195,10 +196,10 @@ class FaceTracker:
         last, now = self._grey[part], grey[part]
         start = (start - corner).astype(np.float32).reshape(-1, 1, 2)
         empty = np.empty_like(start)
-        end, found, _ = cv2.calcOpticalFlowPyrLK(last, now, start, empty, winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS)
-        back, found_back, _ = cv2.calcOpticalFlowPyrLK(
-            now, last, end, empty.copy(), winSize=_FLOW_WINDOW, maxLevel=_FLOW_LEVELS
-        )
+        window = _FLOW_WINDOW if len(tracks) <= _FEW_FACES else _FLOW_WINDOW_IN_CROWD
+        how: Any = {"winSize": window, "maxLevel": _FLOW_LEVELS}
+        end, found, _ = cv2.calcOpticalFlowPyrLK(last, now, start, empty, **how)
+        back, found_back, _ = cv2.calcOpticalFlowPyrLK(now, last, end, empty.copy(), **how)
         error = np.full(visible.shape, np.inf)
         lost = (np.ravel(found) == 0) | (np.ravel(found_back) == 0)
         error[visible] = np.where(lost, np.inf, np.linalg.norm(back - start, axis=2).ravel())

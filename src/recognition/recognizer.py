@@ -42,7 +42,7 @@ class Settings:
     smoothing_s: float = 0.6
     switch_margin: float = 0.1
     uncertain_below: float | None = None
-    faces_per_call: int = 8
+    faces_per_call: int = 4
 
     def __post_init__(self) -> None:
         if self.faces_per_call < 1:
