@@ -426,12 +426,12 @@ def test_a_hundred_faces_keep_their_ids(model: Path) -> None:
     rng = np.random.default_rng(0)
     scene = cv2.GaussianBlur(rng.integers(0, 256, (720, 1280, 3), dtype=np.uint8), (0, 0), 2)
     scene = cv2.convertScaleAbs(scene, alpha=5, beta=-512)
-    places: list[Box] = [(20.0 + 88 * (n % 14), 20.0 + 80 * (n // 14), 70.0, 70.0) for n in range(100)]
+    places: list[Box] = [(20.0 + 84 * (n % 14), 20.0 + 80 * (n // 14), 70.0, 70.0) for n in range(100)]
     detector = KnownBoxes([])
     detector.smallest_side = 24.0
     recognizer = ExpressionRecognizer(model, detector)
     ids: list[dict[int, Box]] = []
-    for number in range(26):
+    for number in range(34):
         detector.boxes = [(x + 2 * number, y, width, height) for x, y, width, height in places]
         result = recognizer.recognize(np.roll(scene, 2 * number, axis=1), number / 30)
         assert min(max(iou(box, seen) for seen in result.candidates) for box in detector.boxes) > 0.85

@@ -191,9 +191,11 @@ class ExpressionRecognizer:
 
     def _classify(self, frame: np.ndarray, tracks: list[Track], time_s: float, *, all_faces: bool = False) -> None:
         with self._timed("classify"):
-            if not all_faces and len(tracks) > self.settings.faces_per_call:
-                tracks = sorted(tracks, key=lambda track: self._classified_s.get(track.id, -np.inf))
-                tracks = tracks[: self.settings.faces_per_call]
+            most = self.settings.faces_per_call
+            if self._searched_s == time_s and self.settings.detect_every_s > 0:
+                most = max(1, most // 2)
+            if not all_faces and len(tracks) > most:
+                tracks = sorted(tracks, key=lambda track: self._classified_s.get(track.id, -np.inf))[:most]
             size, margin = self.metadata.image_size, self.metadata.margin
             crops = [crop_face(frame, track.box, size, margin) for track in tracks]
             if not crops:
