@@ -248,7 +248,7 @@ def reduce(frame: np.ndarray, scale: float) -> np.ndarray:
         return frame
     height, width = frame.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Linear interpolation at one half is the mean of 2 x 2 pixels; steps of it are several times faster than INTER_AREA.
+    # Linear interpolation at one half is the mean of 2 x 2 pixels, several times faster than INTER_AREA.
     while 2 * size[0] < width and 2 * size[1] < height:
         height, width = height // 2, width // 2
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)

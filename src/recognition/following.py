@@ -338,13 +338,13 @@ def _colours(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     corners = np.clip(corners, 0, (width, height, width, height))
     steps = np.maximum(1, boxes[:, 2].astype(int) // 24)
     patches = [frame[y1:y2:n, x1:x2:n].reshape(-1, 3) for (x1, y1, x2, y2), n in zip(corners, steps, strict=True)]
-    counts = np.zeros((len(boxes), _NUM_COLOURS))
+    counts = np.zeros((len(boxes), _NUM_COLOURS), int)
     pixels = np.concatenate([np.empty((0, 3), np.uint8), *patches])
     if len(pixels):
         light, a, b = cv2.split(cv2.cvtColor(pixels[:, None], cv2.COLOR_BGR2LAB))
         a, b = (a - 96) // 8, (b - 96) // 8  # uint8: what is below 96 becomes 20 and more
         face = np.repeat(np.arange(len(boxes)), [len(patch) for patch in patches])[:, None]
         index = (face * _NUM_COLOURS + (light // 64 * 64 + a * 8 + b))[(a < 8) & (b < 8)]
-        counts = np.bincount(index, minlength=counts.size).reshape(counts.shape)
+        counts += np.bincount(index, minlength=counts.size).reshape(counts.shape)
     totals = counts.sum(axis=1, keepdims=True)
     return np.sqrt(np.where(totals > 0, counts / np.maximum(totals, 1), 1 / _NUM_COLOURS))
