@@ -105,6 +105,7 @@ FULL_DISK = {  # stage: (folder of the outputs, its size; the inputs fit, the ou
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", FULL_DISK)
 def test_full_disk(tmp_path: Path, run_stage: RunStage, mount: Mount, stage: str) -> None:
     mount(*FULL_DISK[stage])
@@ -114,6 +115,7 @@ def test_full_disk(tmp_path: Path, run_stage: RunStage, mount: Mount, stage: str
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", ["2600k", "4700k", "6800k", "8500k"], ids=["onnx", "litert", "int8", "multiview"])
 def test_full_disk_while_exporting(tmp_path: Path, run_stage: RunStage, mount: Mount, free: str) -> None:
     """The network takes 2.2 MB of the disk, each 32-bit file 2.2 MB, the 8-bit one .6 MB; in this order."""

@@ -84,6 +84,7 @@ def test_defaults_of_each_backbone() -> None:
         resolve_weights(_params(backbone="cnn", weights="imagenet"))
 
 
+@pytest.mark.slow
 def test_preprocessing_matches_keras_applications() -> None:
     """Grey levels reach every ImageNet backbone as `preprocess_input` would send them."""
     face = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 1)).astype(np.float32)
@@ -483,7 +484,7 @@ def test_a_face_counts_as_its_source_does() -> None:
     np.testing.assert_allclose(batches[0][2], [0.5, 1.5] * 14, rtol=1e-6)  # one batch, in the order of the faces
 
 
-@pytest.mark.parametrize(("optimizer", "schedule"), [("sgd", "cosine"), ("adam", "constant"), ("sgd", "plateau")])
+@pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "cosine"), ("sgd", "plateau")])
 def test_schedules_and_early_stopping(tmp_path: Path, schedule: str, optimizer: str) -> None:
     train, validation = _sets()
     params = _params(

@@ -527,7 +527,9 @@ def _labelled_photos(count: int) -> Iterator[tuple[np.ndarray, Box]]:
             yield photo, (left, top, right - left, bottom - top)
 
 
-@pytest.mark.parametrize(("name", "share", "overlap"), [("yunet", 0.95, 0.74), ("haar", 0.55, 0.72)])
+@pytest.mark.parametrize(
+    ("name", "share", "overlap"), [("yunet", 0.95, 0.74), pytest.param("haar", 0.55, 0.72, marks=pytest.mark.slow)]
+)
 def test_boxes_are_framed_like_the_labelled_ones(name: str, share: float, overlap: float) -> None:
     detector = YuNetDetector(find_yunet()) if name == "yunet" else HaarDetector()
     overlaps = []
