@@ -46,6 +46,7 @@ LAYOUTS = {
     "two zips": {"label.zip": zip_bytes({"label.lst": LABELS}), "origin.zip": zip_bytes(PHOTOS)},
     "other pictures elsewhere": {**FILES, "aligned/photo_0.jpg": b"x", "readme.png": b"x"},
     "unpacked 7z parts still there": {**FILES, "origin.7z.001": b"x", "origin.7z.002": b"x"},
+    "zip and what came out of it": {**FILES, "expw.zip": zip_bytes(FILES)},
     "label list twice": {**FILES, "label/label.lst": LABELS},
     "zip in another order": {"expw.zip": zip_bytes(dict(reversed(FILES.items())))},
     "Windows line ends": {**FILES, "label.lst": LABELS.replace(b"\n", b"\r\n")},

@@ -45,6 +45,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_smoke(server: Server) -> None:
     """What a stranger asks first: the page, whether it is well, what is in a picture."""
     assert server.get("/health").json() == {"status": "ok", "visitors": 0, "videos": 0}
+    for path in ("/", "/health"):
+        assert requests.head(server.url + path, timeout=30).status_code == 200, "what those that watch a server ask"
     page = server.get("/")
     assert "<h1>Facial expressions</h1>" in page.text
     answer = server.post("/api/pictures", (EXAMPLES / "three.jpg").read_bytes())

@@ -57,7 +57,7 @@ def find(folder: str | Path) -> ExpwFiles:
 
 
 def _find_photos(folder: Path, trees: list[FileTree]) -> tuple[PhotoFolder, dict[str, int], str]:
-    """The one folder of photos, named `origin` where there are several: itself, its photos' sizes, its name."""
+    """The folder of photos (of several: named `origin`, plain before packed), its photos' sizes, its name."""
     found: dict[str, tuple[PhotoFolder, dict[str, int]]] = {}
     for tree in trees:
         for name, size in tree.sizes.items():
@@ -65,6 +65,7 @@ def _find_photos(folder: Path, trees: list[FileTree]) -> tuple[PhotoFolder, dict
                 parent, _, file = name.rpartition("/")
                 found.setdefault(tree.full_name(parent, folder), (PhotoFolder(tree, parent), {}))[1][file] = size
     names = sorted([name for name in found if name.rsplit("/", 1)[-1].lower() == "origin"] or found)
+    names = [name for name in names if not found[name][0].tree.packed] or names
     if len(names) == 1:
         return *found[names[0]], names[0]
     if names:

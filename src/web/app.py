@@ -85,7 +85,7 @@ def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int,
         first = error.errors()[0]
         return await refused(request, HTTPException(422, f"{first['loc'][-1]}: {first['msg']}"))
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
@@ -100,6 +100,7 @@ def create_app(engine: Engine, videos: Videos, access: Access, *, visitors: int,
         frame = (STATIC / "card.html").read_text(encoding="utf-8")
         return HTMLResponse(frame.replace("<!-- card -->", body or escape("There is no card beside this model.")))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", tags=["running it"])
     async def health() -> Health:
         return Health(visitors=len(live), videos=len(videos))
