@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from keras.src.applications import resnet
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from scipy.special import softmax
 
 from src.errors import UserError
@@ -43,6 +44,7 @@ from src.network.state import (
 from src.network.temperature import fit_temperatures
 from src.network.training import (
     FaceBatches,
+    PlainBatches,
     TrainingRun,
     _kept_epoch,
     _renew_batch_statistics,
@@ -190,7 +192,7 @@ def test_phase_one_freezes_the_backbone_and_phase_two_moves_it(tmp_path: Path) -
     head_before = np.asarray(logits.kernel)
     statistics = [np.asarray(v) for v in backbone.weights if "moving_mean" in v.path]
 
-    data = (validation.images.astype(np.float32)[..., None], np.eye(7)[validation.targets])
+    data = PlainBatches(validation.images, np.eye(7)[validation.targets])
     run._fit_phase(0, 0, train, data)
     for kernel, value in zip(kernels, before, strict=True):
         np.testing.assert_array_equal(np.asarray(kernel), value)
@@ -475,6 +477,13 @@ def test_averaged_weights_get_batch_statistics_of_their_own() -> None:
     expected = np.mean([values[:500].mean((0, 1, 2)), values[500:].mean((0, 1, 2))], axis=0)
     np.testing.assert_allclose(np.asarray(first.moving_mean), expected, atol=1e-4)
     assert first.momentum == 0.9
+
+
+def test_nothing_waits_for_the_tuner_of_tf_data() -> None:
+    """It sleeps up to a minute, and the end of a pass over the data waits until it wakes up."""
+    faces = random_faces(4)
+    for batches in (FaceBatches(faces, _params(), (1,)), PlainBatches(faces.images)):
+        assert PyDatasetAdapter(batches, shuffle=False).get_tf_dataset().options().autotune.enabled is False
 
 
 def test_a_face_counts_as_its_source_does() -> None:

@@ -35,6 +35,10 @@ from src.params import TrainParams
 
 _STATISTICS_FACES, _STATISTICS_BATCH = 10_000, 500  # for the statistics of averaged weights
 _CHUNK = 4096  # faces classified at a time: a set may be larger than memory
+# Batches are made by threads of Keras, not by tf.data: its tuner sleeps up to a minute at a time, and TensorFlow 2.21
+# waits at the end of every pass over the data until the tuner wakes up.
+_THREADS = 2
+_AT_ONCE = 512  # faces in a batch that is not trained on
 
 
 def class_weights(targets: np.ndarray, policy: str) -> np.ndarray:
@@ -62,7 +66,7 @@ class FaceBatches(keras.utils.PyDataset):
     def __init__(
         self, faces: FaceSet, params: TrainParams, seed: tuple[int, ...], soft_targets: np.ndarray | None = None
     ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
+        super().__init__(workers=_THREADS)
         self._soft_targets = soft_targets
         self._images, self._params = faces.images, params
         one_hot, voted = np.eye(NUM_CLASSES, dtype=np.float32)[faces.targets], np.float32(params.vote_weight)
@@ -98,6 +102,22 @@ class FaceBatches(keras.utils.PyDataset):
             targets = share[:, None] * targets + (1 - share)[:, None] * targets[partner]
             weights = share * weights + (1 - share) * weights[partner]
         return faces, targets, weights
+
+
+class PlainBatches(keras.utils.PyDataset):
+    """Faces in their order, float32 `(B, S, S, 1)`, and their targets, float32 `(B, 7)`, where they are given."""
+
+    def __init__(self, images: np.ndarray, targets: np.ndarray | None = None) -> None:
+        super().__init__(workers=_THREADS)
+        self._images, self._targets = images, targets
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // _AT_ONCE)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        rows = slice(index * _AT_ONCE, (index + 1) * _AT_ONCE)
+        faces = np.asarray(self._images[rows], np.float32)[..., None]
+        return (faces,) if self._targets is None else (faces, self._targets[rows])
 
 
 @dataclass(frozen=True)
@@ -282,10 +302,7 @@ class TrainingRun:
 
     def fit(self, train: FaceSet, validation: FaceSet) -> None:
         """Run the phases that are left, then put the kept weights into `network`."""
-        validation_data = (
-            np.asarray(validation.images, np.float32)[..., None],
-            np.eye(NUM_CLASSES, dtype=np.float32)[validation.targets],
-        )
+        validation_data = PlainBatches(validation.images, np.eye(NUM_CLASSES, dtype=np.float32)[validation.targets])
         for index in range(self.state.phase, len(self.phases)):
             phase = self.phases[index]
             done = self.state.epoch if index == self.state.phase else 0
@@ -302,7 +319,7 @@ class TrainingRun:
         is_last = phase_index == len(self.phases) - 1
         return min(self.params.average_epochs, self.phases[phase_index].epochs) if is_last else 0
 
-    def _fit_phase(self, index: int, done: int, train: FaceSet, validation_data: Any) -> None:
+    def _fit_phase(self, index: int, done: int, train: FaceSet, validation_data: PlainBatches) -> None:
         phase = self.phases[index]
         if phase.name == "student" and not done:
             self._hand_over(train)
@@ -328,7 +345,6 @@ class TrainingRun:
         model.fit(
             batches,
             validation_data=validation_data,
-            validation_batch_size=512,
             initial_epoch=done,
             epochs=phase.epochs,
             shuffle=False,  # FaceBatches shuffles, reproducibly
@@ -410,7 +426,7 @@ def train_network(
 
 
 def _logits(network: keras.Model, images: np.ndarray) -> np.ndarray:
-    return np.asarray(network.predict(np.asarray(images, np.float32)[..., None], batch_size=512, verbose=0))
+    return np.asarray(network.predict(PlainBatches(images), verbose=0))
 
 
 def _accuracy(network: keras.Model, faces: FaceSet) -> float:
