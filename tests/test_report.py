@@ -254,6 +254,7 @@ def test_differences_to_a_commit(repository: Path) -> None:
     assert "+.020" in page.row("FER2013")[2]
     assert page.pictures[page.pictures.index(before) + 1] == after
     assert "plots/confusion.png" in page.text.partition("Changed since:")[2][:200]
+    assert page.text.count("plots/confusion.png") == 1, "named once"
 
     _commit(repository, "third")
     now = Page(render_page(read_contents(repository)))

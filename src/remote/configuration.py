@@ -4,6 +4,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dvc.config import Config, ConfigError
 
@@ -22,7 +23,7 @@ class Remote:
 
     folder: str
     store: str  # path of DVC's own folder in it
-    settings: dict[str, str]
+    settings: dict[str, Any]  # as DVC understands them, paths absolute
 
     def credentials(self) -> Credentials | None:
         """What an earlier run has saved. Raises UserError when the key file is not there any more."""
@@ -57,18 +58,14 @@ def open_config() -> Config:
 
 def read_remote(config: Config) -> Remote | None:
     """The configured remote, or None. Raises UserError when that name belongs to another kind of remote."""
-    settings: dict[str, str] = {}
-    for level in ("repo", "local"):
-        settings.update(config.load_one(level)["remote"].get(NAME, {}))
-    if KEY_FILE in settings:  # DVC writes it relative to its folder
-        settings[KEY_FILE] = str(Path(config.files["local"]).parent / settings[KEY_FILE])
-    url = str(settings.get("url", ""))
-    if not url:
+    settings = config["remote"].get(NAME)
+    if settings is None:
         return None
-    match = re.fullmatch(r"gdrive://([^/]+)/?(.*?)/?", url)
+    match = re.fullmatch(r"gdrive://([^/]+)/?(.*?)/?", settings["url"])
     if not match:
         raise UserError(
-            f"the DVC remote '{NAME}' is {url}, not on Google Drive. Rename it: `dvc remote rename {NAME} other`."
+            f"the DVC remote '{NAME}' is {settings['url']}, not on Google Drive. Rename it: `dvc remote rename {NAME} "
+            "other`."
         )
     return Remote(match[1], match[2], settings)
 

@@ -5,7 +5,7 @@ Nothing is written. `dvc metrics diff` and `dvc params diff` read files in Git o
 
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
@@ -30,7 +30,6 @@ class Differences:
     against: Revision | None = None
     metrics: str = ""  # DVC's table in Markdown, or empty
     params: str = ""
-    files: list[str] = field(default_factory=list)  # below metrics/ and plots/
 
 
 def _names(root: Path, *arguments: str) -> list[str]:
@@ -63,7 +62,7 @@ def _dvc_table(root: Path, what: str, revision: Revision) -> str:
 
 
 def compare(root: Path, against: str | None = None) -> Differences:
-    """Metrics, parameters and plots of the working tree against the last commit, or the one named.
+    """Metrics and parameters of the working tree against the last commit, or the one named.
 
     Raises UserError for a name that is no commit, and when DVC cannot read one of the two sides.
     """
@@ -75,8 +74,4 @@ def compare(root: Path, against: str | None = None) -> Differences:
         )
     if revision is None:
         return Differences()
-    folders = ("--", "metrics", "plots")
-    changed = _names(root, "diff", "--name-only", "-z", revision.hash, *folders)
-    added = _names(root, "ls-files", "--others", "--exclude-standard", "-z", *folders)
-    metrics, params = _dvc_table(root, "metrics", revision), _dvc_table(root, "params", revision)
-    return Differences(revision, metrics, params, sorted({*changed, *added}))
+    return Differences(revision, _dvc_table(root, "metrics", revision), _dvc_table(root, "params", revision))
