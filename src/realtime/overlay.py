@@ -13,6 +13,7 @@ from src.expressions import EXPRESSIONS
 from src.realtime.drawing import EXPRESSION_COLOURS, FAINT_INK, INK, PANEL, Colour, draw_panel, draw_text, text_width
 from src.realtime.timeline import Timeline
 from src.recognition.crop_face import Box
+from src.recognition.detection import shared_areas
 from src.recognition.faces import UNCERTAIN, Face
 
 KEYS = (
@@ -52,12 +53,13 @@ def _draw_corners(scene: np.ndarray, face: Face) -> None:
     right = min(scene.shape[1] - 1 - thick, round(x + side))
     bottom = min(scene.shape[0] - 1 - thick, round(y + side))
     arm = max(4, round(0.2 * side))
+    corners = [
+        np.array([(x + step_x, y), (x, y), (x, y + step_y)], np.int32)
+        for x, step_x in ((left, arm), (right, -arm))
+        for y, step_y in ((top, arm), (bottom, -arm))
+    ]
     for ink, width in ((PANEL, thick + 2 * max(1, thick // 2)), (EXPRESSION_COLOURS[face.expression], thick)):
-        for corner_x, step_x in ((left, arm), (right, -arm)):
-            for corner_y, step_y in ((top, arm), (bottom, -arm)):
-                corner = (corner_x, corner_y)
-                cv2.line(scene, corner, (corner_x + step_x, corner_y), ink, width, cv2.LINE_AA)
-                cv2.line(scene, corner, (corner_x, corner_y + step_y), ink, width, cv2.LINE_AA)
+        cv2.polylines(scene, corners, False, ink, width, cv2.LINE_AA)
 
 
 def _answer(face: Face) -> str:
@@ -109,7 +111,7 @@ def draw_bars(scene: np.ndarray, faces: list[Face], below: Area | None) -> None:
         least = 1.1 if len(faces) == 1 else 0.15
         for left, top in sides:
             panel = (int(np.clip(left, 0, columns - width)), int(np.clip(top, 0, rows - height)), width, height)
-            covered = sum(_shared(panel, box) for box in occupied) / (width * height)
+            covered = shared_areas(np.array([panel]), np.array(occupied)).sum() / (width * height)
             if covered < least - 1e-6:
                 place, least = panel, covered
         if place is not None:
@@ -136,13 +138,6 @@ def _draw_bars_of(scene: np.ndarray, face: Face, area: Area) -> None:
         percent = f"{100 * float(value):.0f} %"
         text_left = left + width - pad - text_width(percent, letters, bold=bold)
         draw_text(scene, percent, text_left, text_top, letters, ink, bold=bold)
-
-
-def _shared(first: Box, second: Box) -> float:
-    """Area that two boxes share, square pixels."""
-    width = min(first[0] + first[2], second[0] + second[2]) - max(first[0], second[0])
-    height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
-    return max(0.0, width) * max(0.0, height)
 
 
 def _rows(timeline: Timeline, faces: list[Face]) -> list[int]:
