@@ -97,7 +97,6 @@ class Feed:
         self._closing = threading.Event()
         self.begun = threading.Event()  # the first frame or the end has come
         self.error: Exception | None = None
-        self.skipped = 0  # frames that arrived while an older one was in work
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
         self._thread.start()
 
@@ -105,7 +104,7 @@ class Feed:
         try:
             for frame in self._frames:
                 if self._newest:
-                    self.skipped += self._drop()
+                    self._drop()
                 self._ready.put(frame)
                 self.begun.set()
                 if self._closing.is_set():
@@ -115,11 +114,9 @@ class Feed:
         self.begun.set()
         self._ready.put(None)
 
-    def _drop(self) -> bool:
+    def _drop(self) -> None:
         with contextlib.suppress(queue.Empty):
             self._ready.get_nowait()
-            return True
-        return False
 
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self._ready.get(timeout=self._silence_s)) is not None:
@@ -339,10 +336,6 @@ class LiveSource(Source):
             raise UserError(f"{name} did not answer within {_OPENING_S:.0f} s. {self._remedy}")
         if self._feed.error is not None and not self._arrived:
             raise self._feed.error
-
-    @property
-    def skipped(self) -> int:
-        return self._feed.skipped
 
     def _gone(self) -> UserError:
         return UserError(f"{self.name} is gone after {self._arrived} frames ({self._reason}). {self._remedy}")
