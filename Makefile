@@ -26,7 +26,7 @@ setup: .venv/.complete ## build .venv from the locks
 demo: setup ## run the whole pipeline on the bundled sample, results in build/demo
 	@python -m tools.demo
 
-test: setup ## prove the product: about 5 minutes on 2 idle cores
+test: setup ## prove the product: about 4 minutes on 2 idle cores
 	@python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: test ## and what is slow: kills, pushes, windows, determinism, full disks, real queues
