@@ -35,7 +35,7 @@ class Settings:
 
     detect_every_s: how often a video is searched for faces, seconds; between, they are followed. 0: every frame.
     smoothing_s, switch_margin: see `ExpressionSmoother`. uncertain_below: None = the model's own threshold.
-    faces_per_call: most faces classified in one frame; with more in view they take turns.
+    faces_per_call: most faces classified in one frame, half as many in one that is searched; more take turns.
     """
 
     detect_every_s: float = 0.1
