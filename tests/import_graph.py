@@ -26,7 +26,8 @@ UNLISTED = {
     "src/network/state.py": "keeps an interrupted training; that a resumed one ends as if it had not been "
     "interrupted is proved by tests/test_network.py and tests/test_kill.py",
     "src/recognition/__init__.py": "names to import, resolved on first use",
-    "stages/__init__.py": "Ctrl-C while a stage loads its libraries, and where its memory comes from",
+    "stages/__init__.py": "Ctrl-C while a stage loads its libraries, where its memory comes from, and rounding: the "
+    "processor's best convolutions",
 }
 
 

@@ -234,6 +234,9 @@ class TestCheck:
     def test_both_there(self, download: Download) -> None:
         write_files(Path("data/raw/full/fer2013"), {"fer2013.csv": fer2013_csv().encode()})
         write_files(Path("data/raw/full/expw"), {"expw.zip": zip_bytes(expw_files())})
+        _, said = download("--check")
+        assert "has no fer2013new.csv, which ingest_fer2013.labels=ferplus needs" in said
+        write_files(Path("data/raw/full/fer2013"), {"fer2013new.csv": b""})
         assert download("--check") == ("", "")
 
     def test_fresh_clone_names_every_way(self, download: Download) -> None:

@@ -18,7 +18,7 @@ from src.evaluation.own_pictures import LabelledPicture, list_pictures, read_fac
 from src.recognition.classifier import Classifier
 from src.recognition.crop_face import Box, crop_face
 from tests.conftest import ROOT, random_faces
-from tests.raw_data import texture
+from tests.raw_data import texture, write_files
 from tests.realtime_fixtures import KnownBoxes
 from tools.drawn_faces import draw_photo
 
@@ -85,6 +85,12 @@ def test_a_report_replaces_nothing_but_a_report(faces_by_class: Path, tmp_path: 
     with pytest.raises(UserError, match="Name a new folder"):
         evaluate(faces_by_class, "--cropped", "--output", tmp_path / output)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_macos_adds_is_left_out(tmp_path: Path) -> None:
+    names = ("happy/a.png", "happy/._a.png", "__MACOSX/happy/._a.png", ".cache/b.png")
+    write_files(tmp_path, dict.fromkeys(names, b""))
+    assert [picture.path for picture in list_pictures(tmp_path)] == [tmp_path / "happy/a.png"]
 
 
 def test_a_box_beyond_reason_is_counted(tmp_path: Path) -> None:

@@ -246,8 +246,6 @@ def test_a_bad_video_is_one_message(kind: str, folder: Path, tmp_path: Path) -> 
         (("--csv", "model.keras/a.csv"), ("cannot be written",)),
         (("--summary", "a.txt"), ("a.txt",)),
         (("--csv", "link.onnx", "--model", "model.onnx"), ("the model",)),
-        (("--threads", "0"), ("--threads",)),
-        (("--smoothing", "-1"), ("--smoothing",)),
         (("--source", ""), ("empty",)),
     ],
     ids=lambda value: " ".join(value[:2]) if str(value[0]).startswith("--") else "",
@@ -265,6 +263,24 @@ def test_what_cannot_work_is_one_message(
     (tmp_path / "a.csv").write_text("before", encoding="utf-8")
     _one_message(run_here(*options, "--csv", "a.csv", *arguments), 1, *words)
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "before", "outputs are touched when all is well"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--threads", "0"), "--threads must be at least 1"),
+        (("--smoothing", "-1"), "--smoothing must not be negative"),
+        (("--uncertain-below", "54"), "from 0 to 1"),
+        (("--rate", "x"), "x is not a number above 0"),
+        ((), "--headless shows nothing"),
+    ],
+)
+def test_wrong_options_end_with_2(arguments: tuple[str, ...], words: str) -> None:
+    result = run_here("--headless", *arguments, *(("--csv", "a.csv") if arguments else ()))
+    assert result.code == 2
+    usage, error = result.stderr.splitlines()
+    assert "--help" in usage
+    assert words in error
 
 
 def test_without_a_display_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

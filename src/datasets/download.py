@@ -30,6 +30,11 @@ def check(root: Path) -> None:
         except UserError as error:
             problems.append(f"- {error}")
     if not problems:
+        if ferplus.find_votes(root / "fer2013") is None:
+            print(
+                f"{root / 'fer2013'} has no {ferplus.VOTES_FILE}, which ingest_fer2013.labels=ferplus needs; "
+                "`python -m src.datasets.download fer2013` fetches it."
+            )
         return
     tracked = [f"{root / name}.dvc" for name in SOURCES if Path(f"{root / name}.dvc").exists()]
     if tracked:

@@ -23,6 +23,7 @@ from src.recognition.detection import Detector
 
 NO_FACE = "no face found"
 _LARGEST_BOX = 4  # times the picture's longer side
+_CLUTTER = (".", "__MACOSX")  # hidden, and what macOS adds to archives
 _BOX_COLUMNS = ("x", "y", "width", "height")
 
 
@@ -49,7 +50,7 @@ def list_pictures(source: str | Path) -> list[LabelledPicture]:
 
 
 def _list_folder(folder: Path) -> list[LabelledPicture]:
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(_CLUTTER))
     if unknown := [path.name for path in folders if path.name.lower() not in FOLDER_NAMES]:
         raise UserError(
             f"{folder} has the subfolders {unknown}, which are no expressions; expected {', '.join(EXPRESSIONS)}. "
@@ -59,7 +60,7 @@ def _list_folder(folder: Path) -> list[LabelledPicture]:
         LabelledPicture(path, FOLDER_NAMES[entry.name.lower()])
         for entry in folders
         for path in sorted(entry.rglob("*"))
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(_CLUTTER) and path.is_file()
     ]
     if not pictures:
         raise UserError(

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from src.errors import UserError, run_program
+from src.errors import run_program
 
 _EXAMPLES = """\
 keys in the window (h lists them):
@@ -51,6 +51,7 @@ _SMOOTHING = "time constant of the smoothing (default: %(default)s; 0 is off)"
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m src.realtime",
+        usage="%(prog)s [--source WHAT ...] [OPTION ...]; --help names them",
         description="Find faces, follow them and name their expressions: live in a window, or into files.\n"
         "Nothing is saved unless you ask for it, and no picture leaves this machine.",
         epilog=_EXAMPLES,
@@ -124,20 +125,21 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(130)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if options.headless and not any((options.output, options.csv, options.json, options.summary)):
-        raise UserError("--headless shows nothing: ask for --output, --csv, --json or --summary.")
+        parser.error("--headless shows nothing: ask for --output, --csv, --json or --summary.")
     if options.threads < 1:
-        raise UserError("--threads must be at least 1.")
+        parser.error("--threads must be at least 1.")
     if not (options.detect_every >= 0 and options.smoothing >= 0):
-        raise UserError("--detect-every and --smoothing must not be negative.")
+        parser.error("--detect-every and --smoothing must not be negative.")
     if options.uncertain_below is not None and not 0 <= options.uncertain_below <= 1:
-        raise UserError("--uncertain-below is a probability, from 0 to 1.")
+        parser.error("--uncertain-below is a probability, from 0 to 1.")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
-    _check(options)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check(options, parser)
     # Before OpenCV is loaded: its own lines on standard error say less than ours; and a picture of a billion pixels
     # would take 3 GB.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

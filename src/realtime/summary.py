@@ -50,7 +50,7 @@ def draw_summary(timelines: dict[str, Timeline], title: str) -> np.ndarray:
     lengths = f"{_clock(length_s)}, " if len(timelines) == 1 and length_s else ""
     sources = f" in {len(timelines)} sources" if len(timelines) > 1 else ""
     draw_text(page, f"{lengths}{len(people)} face{'s' * (len(people) != 1)}{sources}{shown}", 40, 58, 10, _FAINT)
-    draw_text(page, "share of the time in view", _SHARES_LEFT, 76, 9, _FAINT)
+    draw_text(page, "share of the time in view" if length_s else "expression", _SHARES_LEFT, 76, 9, _FAINT)
     if not rows:
         draw_text(page, "no face was found", _LEFT, _HEAD + 14, 12, _FAINT)
     for index, (name, number) in enumerate(rows):
