@@ -110,4 +110,5 @@ def replace_directory(target: str | Path) -> Iterator[Path]:
 def write_json(target: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     with replace_file(target) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8

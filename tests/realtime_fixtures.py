@@ -103,8 +103,10 @@ def write_film(
     pixels: str = "yuv420p",
     rotation: int = 0,
     sound: str | None = None,
+    pixel_shape: Fraction | None = None,
 ) -> Path:
-    """A video with exactly these time stamps. rotation: degrees that a player turns it by. sound: codec of a tone."""
+    """A video with exactly these time stamps. rotation: degrees that a player turns it by. sound: codec of a tone.
+    pixel_shape: width to height."""
     path.parent.mkdir(parents=True, exist_ok=True)
     clock = {".mkv": Fraction(1, 1000), ".webm": Fraction(1, 1000), ".avi": Fraction(1, 25)}.get(
         path.suffix, Fraction(1, 90_000)
@@ -118,6 +120,8 @@ def write_film(
         film: Any = container.add_stream(codec, rate=30, options=options.get(codec, {}))
         film.height, film.width = frames[0].shape[:2]
         film.pix_fmt, film.codec_context.time_base = pixels, clock
+        if pixel_shape:
+            film.codec_context.sample_aspect_ratio = pixel_shape
         if rotation:
             film.set_display_rotation(rotation)
         if sound:

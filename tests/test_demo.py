@@ -1,6 +1,7 @@
 """The demo takes away its own last experiment and nobody else's, whatever that is called."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,13 @@ def test_only_the_last_experiment_of_the_demo_goes(commit: str, written: str | N
         demo.NAME_FILE.write_text(written.format(commit=commit))
     demo._remove_last_experiment()
     assert set(experiment_commits()) == left
+
+
+def test_git_need_not_know_the_user(commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a fresh machine it does not, and DVC's experiment needs a committer."""
+    for name in ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    code = "from scmrepo.git import Git; git = Git('.'); git.add('a'); git.stash.push('m')"  # as `dvc exp run --temp`
+    Path("a").touch()
+    demo._run(sys.executable, "-c", code)

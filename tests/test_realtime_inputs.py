@@ -1,6 +1,7 @@
 """Ordinary pictures, videos and streams through the real program: right boxes, right times, right number of rows."""
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -9,17 +10,22 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
+from src.errors import UserError
 from src.realtime.playlist import Playlist
-from src.realtime.sources import CameraFormat, LiveSource, hide_password
+from src.realtime.recorder import save_picture
+from src.realtime.sources import CameraFormat, Feed, Frame, LiveSource, VideoFile, hide_password
 from src.recognition.following import iou
 from tests.realtime_fixtures import (
     Ended,
@@ -222,20 +228,66 @@ def test_a_turned_phone(turn: int, look: Look, clip: list[tuple[np.ndarray, Box]
     _assert_times(tmp_path / "a.csv", _STEADY, [box for _, box in clip])
 
 
-@pytest.mark.parametrize("sound", ["aac", "pcm_s16le"])
-@pytest.mark.parametrize("written", ["seen.mp4", "seen.mkv"])
-def test_sound_is_kept(sound: str, written: str, look: Look, clip: list, tmp_path: Path) -> None:
-    write_film(tmp_path / "a.mov", [frame for frame, _ in clip], _STEADY, sound=sound)
-    result = look("a.mov", "--output", written)
+@pytest.mark.parametrize(
+    ("name", "sound", "written"),
+    [
+        ("a.mov", "aac", "seen.mp4"),
+        ("a.mov", "aac", "seen.mkv"),
+        ("a.mov", "pcm_s16le", "seen.mp4"),
+        ("a.mov", "pcm_s16le", "seen.mkv"),
+        ("12:30.avi", "pcm_s16le", "seen.mp4"),  # AVI does not say how channels are laid out; FFmpeg minds the colon
+    ],
+)
+def test_sound_is_kept(name: str, sound: str, written: str, look: Look, clip: list, tmp_path: Path) -> None:
+    old: dict[str, Any] = {"codec": "mjpeg", "pixels": "yuvj420p"} if name.endswith(".avi") else {}
+    write_film(tmp_path / name, [frame for frame, _ in clip], _STEADY, sound=sound, **old)
+    result = look(name, "--output", written)
     assert result.code == 0, result.stderr
     assert "warning" not in result.stderr
     with av.open(written) as container:
+        assert container.streams.video[0].codec_context.colorspace == 6, "the matrix that FFmpeg makes of BGR"
         samples = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
     heard_s = len(samples) / 48_000
     assert heard_s == pytest.approx(_STEADY[-1] + 0.1, abs=0.12)
     spectrum = np.abs(np.fft.rfft(samples.astype(float)))
     assert 48_000 * spectrum.argmax() / len(samples) == pytest.approx(440, abs=3)
     np.testing.assert_allclose(times_of(tmp_path / written), _STEADY, atol=0.0015)
+
+
+def test_pixels_that_are_no_squares(clip: list, tmp_path: Path) -> None:
+    write_film(tmp_path / "a.mp4", [frame for frame, _ in clip[:2]], _STEADY[:2], pixel_shape=Fraction(4, 3))
+    with contextlib.closing(VideoFile(tmp_path / "a.mp4", "a.mp4")) as film:
+        assert {frame.image.shape for frame in film.frames()} == {(240, 427, 3)}
+
+
+def test_the_bar_counts_videos_and_pictures(look: Look, clip: list, tmp_path: Path, monkeypatch: Any) -> None:
+    for number in (1, 2):
+        write_film(tmp_path / f"v/{number}.mp4", [frame for frame, _ in clip[:3]], _STEADY[:3])
+    cv2.imwrite(str(tmp_path / "v/p.jfif.png"), clip[0][0])
+    (tmp_path / "v/p.jfif.png").rename(tmp_path / "v/p.jfif")
+    bar = tqdm(total=3, file=io.StringIO())
+    monkeypatch.setattr("src.realtime.files.tqdm", lambda **_: bar)
+    assert look("v").code == 0
+    assert bar.n == 3
+
+
+def test_a_picture_too_wide_for_its_format(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="too large for this format"):
+        save_picture(tmp_path / "a.webp", np.zeros((2, 16_400, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_are_looked_at_while_no_frame_comes() -> None:
+    released, looks = threading.Event(), iter([False, False, True])
+
+    def nothing() -> Iterator[Frame]:
+        released.wait()
+        yield from ()
+
+    feed = Feed(nothing(), newest=True, silence_s=60)
+    feed.idle = lambda: next(looks)
+    assert list(feed) == []
+    released.set()
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.ts"])
@@ -274,6 +326,8 @@ def test_passwords_are_in_no_message(look: Look, tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
     assert hide_password("rtsp://me:p@ss@host:8/a") == "rtsp://host:8/a"
     assert hide_password("http://[bad") == "http://..."
+    for password in ("secret#1", "sec/ret", "what?"):
+        assert hide_password(f"rtsp://me:{password}@host/a") == "rtsp://..."
 
 
 def test_a_stream_of_jpegs(look: Look, clip: list, tmp_path: Path) -> None:

@@ -271,6 +271,7 @@ def test_what_cannot_work_is_one_message(
         (("--threads", "0"), "--threads must be at least 1"),
         (("--smoothing", "-1"), "--smoothing must not be negative"),
         (("--uncertain-below", "54"), "from 0 to 1"),
+        (("--reconnect", "inf"), "--reconnect is a number of seconds"),
         (("--rate", "x"), "x is not a number above 0"),
         ((), "--headless shows nothing"),
     ],
@@ -313,10 +314,6 @@ def test_what_is_not_installed_is_one_message(program: str, package: str, folder
 def test_a_wrong_number_is_said_in_words() -> None:
     result = run_here("--seconds", "1,5")
     assert result.code == 2 and "--seconds: 1,5 is not a number above 0" in result.stderr
-
-
-def test_headless_without_outputs_is_refused(folder: Path, tmp_path: Path) -> None:
-    _one_message(run_here("--headless", "--source", folder / "clip.mp4"), 1, "--csv")
 
 
 def test_haar_where_yunet_cannot_be_fetched(folder: Path, tmp_path: Path) -> None:

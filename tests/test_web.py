@@ -16,6 +16,7 @@ import requests
 
 from src.recognition import ExpressionRecognizer
 from src.recognition.detection import HaarDetector
+from src.web.__main__ import main as web_main
 from src.web.guard import Access
 from src.web.schema import FaceRow, Head, People, Picture
 from tests.conftest import ROOT
@@ -273,17 +274,29 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--visitors", "0"], "error: --visitors must be at least 1."),
         (["--host", "192.0.2.1"], "error: 192.0.2.1 port 8000 cannot be used: Cannot assign requested address."),
         (["--port", "99999"], "error: 127.0.0.1 port 99999 cannot be used"),
         (["--port", "0", "--model", "none.onnx"], "error: No model at none.onnx."),
     ],
-    ids=["visitors", "address", "port", "model"],
+    ids=["address", "port", "model"],
 )
 def test_errors_of_the_operator_are_one_line(options: list[str], message: str) -> None:
     done = subprocess.run([sys.executable, "-m", "src.web", *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--visitors", "0"), "--visitors must be at least 1."),
+        (("--public", "https://faces.example.org/"), "https://faces.example.org/ is not a host name"),
+    ],
+)
+def test_wrong_options_end_with_2(options: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        web_main([*options])
+    assert message in capsys.readouterr().err
 
 
 def test_it_imports_nothing_of_the_pipeline() -> None:

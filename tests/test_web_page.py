@@ -121,6 +121,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+# window.cameras(): how many were opened, and how many of them are on.
+COUNT_CAMERAS = """
+const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices), opened = [];
+devices.getUserMedia = async (how) => {
+  await new Promise((done) => setTimeout(done, 300));
+  opened.push(await open(how));
+  return opened.at(-1);
+};
+window.cameras = () => [opened.length, opened.filter((stream) => stream.active).length];
+"""
+
+
 def camera_file(path: Path, face: np.ndarray) -> Path:
     """Four seconds of a face that sways a little, as a camera's file."""
     large = cv2.resize(face, (640, 480))
@@ -137,9 +149,10 @@ def test_examples_are_there_on_opening(open_page: Any, server: Server) -> None:
     about = server.get("/api/model").json()
     assert about["figures"][0]["accuracy"] in page.text("model") and about["model_sha256"][:8] in page.text("model")
     page.look("examples")
-    before = page.js("return document.querySelector('#example-results canvas').toDataURL()")
+    before = page.js("return document.querySelector('#example-results img').src")
     page("blur").click()
-    assert page.js("return document.querySelector('#example-results canvas').toDataURL()") != before
+    page.until(lambda: page.js("return document.querySelector('#example-results img').src") != before)
+    page.until(lambda: page.js("return document.querySelector('#example-results img').complete"))
     page.look("examples-blurred")
     for path in ("/api", "/card"):
         page.driver.get(server.url + path)
@@ -163,7 +176,9 @@ def test_photos_chosen_dropped_and_pasted(open_page: Any, server: Server, tmp_pa
     assert "3 faces" in shown[2].text
     page.js(
         """const [kind, zone] = arguments;
-        const canvas = document.querySelector('#photo-results canvas');
+        const picture = document.querySelector('#photo-results img'), canvas = document.createElement('canvas');
+        Object.assign(canvas, { width: picture.naturalWidth, height: picture.naturalHeight });
+        canvas.getContext('2d').drawImage(picture, 0, 0);
         canvas.toBlob((blob) => {
           const transfer = new DataTransfer();
           transfer.items.add(new File([blob], kind + '.png', { type: 'image/png' }));
@@ -179,20 +194,48 @@ def test_photos_chosen_dropped_and_pasted(open_page: Any, server: Server, tmp_pa
 
 def test_a_snapshot_of_the_camera(open_page: Any, server: Server, tmp_path: Path) -> None:
     page = open_page(one_face(True))
+    page.js(COUNT_CAMERAS)
     page.tab("photos")
     page("snapshot-open").click()
+    page("snapshot-open").click()  # impatient
     page.until(lambda: page("snapshot-take").is_displayed())
     page("snapshot-take").click()
     page.until(lambda: page.text("photo-status") == "Done.")
     assert "1 face:" in page.text("photo-results")
     page.tab("examples")
-    assert page.js("return document.getElementById('snapshot').hidden")  # the camera is off
+    assert page.js("return document.getElementById('snapshot').hidden")
+    assert page.js("return window.cameras()") == [2, 0]
+
+
+@pytest.mark.parametrize(("tab", "button"), [("photos", "snapshot-open"), ("live", "live-start")])
+def test_the_tab_is_left_while_the_browser_asks(open_page: Any, server: Server, tab: str, button: str) -> None:
+    page = open_page(one_face(True))
+    page.js(COUNT_CAMERAS)
+    page.tab(tab)
+    page(button).click()
+    page.tab("examples")
+    page.until(lambda: page.js("return window.cameras()") == [1, 0])
+    assert server.count("visitors") == 0
 
 
 def test_a_video(open_page: Any, server: Server, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", seconds=2, num_faces=2, size=(640, 360))
     page = open_page()
     page.tab("video")
+    page.js(
+        """const transfer = new DataTransfer();
+        transfer.items.add(new File([new ArrayBuffer(201 << 20)], 'large.mp4'));
+        arguments[0].dispatchEvent(new DragEvent('drop', { dataTransfer: transfer }));""",
+        page("video-drop"),
+    )
+    page.until(lambda: "large.mp4 is larger than 200 MB" in page.text("video-status"))
+    # A phone that changes networks: every second request is lost.
+    page.js(
+        """const get = window.fetch;
+        let asked = 0;
+        window.fetch = (path, how) =>
+          path.startsWith("/api/videos/") && !how.method && asked++ % 2 ? Promise.reject(new Error()) : get(path, how);"""
+    )
     page("video-file").send_keys(str(clip))
     page.until(lambda: "The server has deleted the video" in page.text("video-status"), 120)
     assert page.text("video-status").startswith("50 frames.")
@@ -383,9 +426,8 @@ def test_the_token_of_the_address(open_page: Any, tmp_path: Path) -> None:
         token = server.said.strip().partition("#token=")[2]
         page = open_page(one_face(True), url=server.url)
         assert "asks for a token" in page.text("model")
-        page.driver.get("about:blank")
-        page = Page(page.driver, f"{server.url}/#token={token}")
+        page.driver.get(f"{server.url}/#token={token}")  # in the same tab, which only changes what is behind the #
+        page.until(lambda: "detector" in page.text("model"))
         assert token not in page.driver.current_url
-        assert "detector" in page.text("model")
         page.start_camera()
         page.until(lambda: page.measured()["frames"] > 3)

@@ -37,9 +37,17 @@ SETTINGS = (
 )
 
 
+def _git_identity() -> dict[str, str]:
+    """Who commits the experiment, where Git does not know the user yet: DVC needs somebody."""
+    if not subprocess.run(["git", "config", "user.email"], stdout=subprocess.DEVNULL).returncode:
+        return {}
+    names = {"NAME": "demo", "EMAIL": "demo@localhost"}
+    return {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in names.items()}
+
+
 def _run(*command: str) -> None:
     """Run a command; its output is shown as it comes. Raises UserError on failure."""
-    environment = {**os.environ, "WANDB_MODE": "disabled", "TQDM_MININTERVAL": "1"}
+    environment = {**_git_identity(), **os.environ, "WANDB_MODE": "disabled", "TQDM_MININTERVAL": "1"}
     result = subprocess.run(command, env=environment)
     if result.returncode:
         raise UserError(f"`{' '.join(command)}` failed with exit code {result.returncode}; its message is above.")

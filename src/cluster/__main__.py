@@ -21,7 +21,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from src.cluster import runner
-from src.cluster.plan import Place, Run, fetch_experiments, find_place, finished_runs, plan_runs
+from src.cluster.plan import Place, Run, fetch_experiments, find_place, finished_runs, of_other_parameters, plan_runs
 from src.errors import UserError, run_program
 from src.report.experiments import file_at
 
@@ -187,8 +187,11 @@ def follow(sweep: Sweep, runs: list[Run], commits: dict[str, str]) -> list[str]:
     start, settings, lost = time.monotonic(), varied(runs), []
     with tqdm(total=len(runs), initial=len(commits), unit="run", desc="experiments", disable=None) as bar:
         for ended in sweep.ended():
+            fetch_experiments(sweep.place, [run.name for run, outcome in ended if outcome["outcome"] == "done"])
+            for run, outcome in ended:  # another call may have pushed one of that name meanwhile
+                if outcome["outcome"] == "done" and (problem := of_other_parameters(run, outcome["commit"])):
+                    outcome.update(outcome="refused", why=problem)
             done = {run.name: outcome["commit"] for run, outcome in ended if outcome["outcome"] == "done"}
-            fetch_experiments(sweep.place, list(done))
             commits.update(done)
             lost += [run.name for run, _ in ended if run.name not in done]
             for run, outcome in ended:

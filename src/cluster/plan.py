@@ -75,6 +75,10 @@ def plan_runs(settings: Sequence[str], name: str | None = None) -> list[Run]:
 
     Raises UserError for what DVC's grammar or src/params.py does not accept, in any of the runs.
     """
+    if name is not None and (
+        "/" in name or subprocess.run(["git", "check-ref-format", f"refs/exps/aa/bb/{name}"]).returncode
+    ):
+        raise UserError(f"--name {name}: letters, digits, - and _ make a name that Git takes.")
     overrides = to_path_overrides(settings)
     if others := set(overrides) - {PARAMS}:
         raise UserError(f"-S {others.pop()}:...: only {PARAMS} can be set.")
@@ -156,13 +160,21 @@ def finished_runs(place: Place, runs: list[Run]) -> dict[str, str]:
         raise UserError(f"{torn[0]} is one experiment here and another on the remote: `dvc exp remove {torn[0]}`.")
     fetch_experiments(place, [run.name for run in done])
     for run in done:
-        params = flat(parse_params(yaml.safe_load(file_at(known[run.name], PARAMS) or b"{}")).model_dump())
-        if others := [key for key, value in flat(run.params).items() if params[key] != value]:
-            raise UserError(
-                f"the experiment {run.name} was run with another {others[0]}. Choose another --name, or remove it: "
-                f"`dvc exp remove {run.name}`, and with `-g origin` on the remote."
-            )
+        if problem := of_other_parameters(run, known[run.name]):
+            raise UserError(problem)
     return {run.name: known[run.name] for run in done}
+
+
+def of_other_parameters(run: Run, commit: str) -> str | None:
+    """What to do where the experiment `commit` has the run's name and other parameters."""
+    params = flat(parse_params(yaml.safe_load(file_at(commit, PARAMS) or b"{}")).model_dump())
+    others = [key for key, value in flat(run.params).items() if params[key] != value]
+    if not others:
+        return None
+    return (
+        f"the experiment {run.name} was run with another {others[0]}. Choose another --name, or remove it: "
+        f"`dvc exp remove {run.name}`, and with `-g origin` on the remote."
+    )
 
 
 def experiments(place: Place, remote: bool = False) -> dict[str, str]:

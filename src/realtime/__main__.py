@@ -132,6 +132,8 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         parser.error("--threads must be at least 1.")
     if not (options.detect_every >= 0 and options.smoothing >= 0):
         parser.error("--detect-every and --smoothing must not be negative.")
+    if not 0 <= options.reconnect < 1e9:
+        parser.error("--reconnect is a number of seconds, 0 or more.")
     if options.uncertain_below is not None and not 0 <= options.uncertain_below <= 1:
         parser.error("--uncertain-below is a probability, from 0 to 1.")
 
@@ -155,7 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     from src.realtime.playlist import Playlist
     from src.realtime.results import Results, Wanted, describe_run, disk_full
     from src.realtime.session import Session
-    from src.realtime.sources import CameraFormat
+    from src.realtime.sources import CameraFormat, is_camera
     from src.realtime.window import LiveWindow, require_display
     from src.recognition.detection import open_detector
     from src.recognition.recognizer import DEFAULT_MODEL, ExpressionRecognizer, Settings
@@ -175,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     wanted.check(playlist, [path for path in (model, options.detector_model) if path is not None])
     cv2.setNumThreads(options.threads)
     settings = Settings(options.detect_every, options.smoothing, uncertain_below=options.uncertain_below)
-    detector, reason = open_detector(options.detector, options.detector_model)
+    detector, reason = open_detector(options.detector, options.detector_model, options.threads)
     recognizer = ExpressionRecognizer(model, detector, settings, options.threads)
     print(reason, file=sys.stderr)
     source = playlist.open_first()
@@ -186,8 +188,8 @@ def main(arguments: list[str] | None = None) -> None:
     head = describe_run(model, detector.name, recognizer.uncertain_below, source.rate if source else None)
     try:
         results = Results(playlist, wanted, head, options.threads)
-        live = source is not None and source.live and not options.headless and not options.as_camera
-        session = Session(recognizer, View(mirror=live, blur=options.blur))
+        mirror = is_camera(options.source[0]) and not options.headless  # as people know themselves
+        session = Session(recognizer, View(mirror=mirror, blur=options.blur))
         if options.headless:
             run_headless(playlist, session, results)
         else:

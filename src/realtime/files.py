@@ -32,12 +32,14 @@ def run_headless(playlist: Playlist, session: Session, results: Results) -> None
                 if playlist.single:
                     bar.unit = "frame"
                     bar.reset(source.total)
+                else:
+                    bar.update(1)
             result = session.step(frame.image, frame.time_s if source.continuous else None)
             results.write(source, frame, result.faces, session.scene() if results.wants_scenes else None)
             session.overlay.status.measure(session.timings, time.perf_counter())
             frames += 1
             with_face += bool(result.faces)
-            bar.update(1 if playlist.single or not source.continuous else 0)
+            bar.update(playlist.single)
     finally:
         with contextlib.suppress(OSError):
             bar.close()

@@ -58,6 +58,7 @@ class Playlist:
     ) -> None:
         """seconds: of each source. apart: a folder of outputs, whose files are not taken for sources."""
         self.entries: list[Entry] = []
+        self._names: set[str] = set()
         self.skipped: list[str] = []
         self._live, self._as_camera, self._reconnect_s, self._seconds = False, as_camera, reconnect_s, seconds
         self._wanted, self._apart = wanted or CameraFormat(), apart.resolve() if apart else None
@@ -103,15 +104,17 @@ class Playlist:
         picture = suffix in (*PICTURES, *HEIC) or (suffix not in VIDEOS and cv2.haveImageReader(str(path)))
         if self._as_camera and picture:
             raise UserError(f"{name} is not a video: only a video can be played as a camera.")
-        if any(entry.name == name for entry in self.entries):  # of another folder, or named twice
+        if name in self._names:  # of another folder, or named twice
             name = path.as_posix() if name != path.as_posix() else f"{name} ({number + 1})"
 
         def open_file() -> Source:
             if picture:
                 return Picture(path, name, number)
-            video = VideoFile(path, name)  # its messages are the clearer ones
-            return LiveSource(path, name) if self._as_camera else video
+            # FFmpeg takes what stands before a colon in a name for a protocol, but not behind a slash.
+            video = VideoFile(path.absolute(), name)  # its messages are the clearer ones
+            return LiveSource(path.absolute(), name) if self._as_camera else video
 
+        self._names.add(name)
         self._live = self._live or self._as_camera
         self.entries.append(Entry(name, open_file, path, picture))
 

@@ -16,6 +16,7 @@ import av
 import cv2
 import numpy as np
 
+from src.errors import UserError
 from src.realtime.sources import VideoFile, say
 from src.storage import replace_file
 
@@ -98,6 +99,8 @@ class VideoRecorder:
         self._video = self._container.add_stream(codec, rate=30, options=options)
         self._video.width, self._video.height = self._size
         self._video.pix_fmt = "yuv420p"
+        # BT.601, which FFmpeg makes of BGR; where HD does not say, players take BT.709.
+        self._video.codec_context.colorspace = 6
         self._video.codec_context.time_base = Fraction(1, _CLOCK)
         self._video.codec_context.thread_count = self._threads
         if self._sound_of is not None and self._sound_of.sound is not None:
@@ -115,8 +118,14 @@ class VideoRecorder:
         copied = copy_all or heard.codec_context.name in _COPIED_SOUND
         if copied:
             written = self._container.add_stream_from_template(heard)
-        else:
-            written = self._container.add_stream("aac", rate=heard.sample_rate, layout=heard.layout.name)
+        else:  # AVI does not say how its channels are laid out
+            layout = {1: "mono", 2: "stereo"}.get(heard.layout.nb_channels, heard.layout.name)
+            settings: dict[str, Any] = {"sample_rate": min(heard.sample_rate, 48_000), "layout": layout}
+            trial = av.CodecContext.create("aac", "w")
+            for name, value in {**settings, "format": "fltp"}.items():
+                setattr(trial, name, value)
+            trial.open()  # raises before the container has a stream that cannot be written
+            written = self._container.add_stream("aac", rate=settings["sample_rate"], layout=layout)
         self._sound = _read_sound(source, heard, written, start_s, copied=copied)
         self._next_sound = next(self._sound, None)
 
@@ -175,7 +184,9 @@ def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def save_picture(path: Path, image: np.ndarray) -> None:
     """Write a picture, whole or not at all; `path` ends as one of `SAVED`. Raises OSError when it does not fit."""
-    content = cv2.imencode(path.suffix, image)[1]
+    done, content = cv2.imencode(path.suffix, image)
+    if not done:
+        raise UserError(f"{path.name}: the picture is too large for this format. Name a .png.")
     try:
         with replace_file(path) as partial:
             partial.write_bytes(content.tobytes())

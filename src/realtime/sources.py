@@ -6,13 +6,14 @@ again. Names never hold the password of a URL. `src.realtime.playlist` chooses t
 """
 
 import contextlib
+import math
 import os
 import queue
 import select
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,7 +27,9 @@ from av.stream import Disposition
 from src.errors import UserError
 from src.recognition.pictures import decode_picture
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".jp2", ".avif")
+PICTURES = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".jp2", ".avif"),
+)
 HEIC = (".heic", ".heif")
 VIDEOS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
@@ -37,6 +40,7 @@ _AHEAD = 4  # frames of a file decoded before they are needed
 _USUAL_RATE = 30.0  # frames/s, where a source does not say
 _OPENING_S = 20.0
 _SILENCE_S = 5.0  # a live source that sends nothing for that long has stopped
+_GLANCE_S = 0.03  # between two looks at the keyboard while no frame comes
 _PAUSE_S = 0.5  # between two attempts to connect again
 _NO_ANSWER = "no answer in time"
 _CHECK_ADDRESS = "Check the address, and that it plays elsewhere."
@@ -75,6 +79,9 @@ class Source:
     def __iter__(self) -> Iterator[Frame]:
         raise NotImplementedError
 
+    def while_waiting(self, idle: Callable[[], bool]) -> None:
+        """Call it some thirty times a second as long as no frame comes; where it is true, iterating ends."""
+
     def close(self) -> None:
         """Stop reading."""
 
@@ -97,6 +104,7 @@ class Feed:
         self._closing = threading.Event()
         self.begun = threading.Event()  # the first frame or the end has come
         self.error: Exception | None = None
+        self.idle: Callable[[], bool] | None = None  # as of `Source.while_waiting`
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
         self._thread.start()
 
@@ -119,10 +127,22 @@ class Feed:
             self._ready.get_nowait()
 
     def __iter__(self) -> Iterator[Frame]:
-        while (frame := self._ready.get(timeout=self._silence_s)) is not None:
+        while (frame := self._next()) is not None:
             yield frame
         if self.error is not None:
             raise self.error
+
+    def _next(self) -> Frame | None:
+        if self.idle is None:
+            return self._ready.get(timeout=self._silence_s)
+        end_s = time.monotonic() + (self._silence_s or math.inf)
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._ready.get(timeout=_GLANCE_S)
+            if self.idle():
+                return None
+            if time.monotonic() > end_s:
+                raise queue.Empty
 
     def close(self) -> bool:
         """Whether the thread has ended. One that waits for a dead camera cannot be stopped before the program."""
@@ -145,6 +165,8 @@ def hide_password(text: str) -> str:
         parts = urlsplit(text)
     except ValueError:
         return text.partition("://")[0] + "://..."
+    if "@" in text and "@" not in parts.netloc:  # an unescaped #, ? or / in a password
+        return f"{parts.scheme}://..."
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
@@ -212,6 +234,7 @@ class VideoFile(Source):
     def images(self) -> Iterator[tuple[np.ndarray, float | None]]:
         """Upright pictures, uint8 `(H, W, 3)` BGR, with time stamps in seconds where the container has them."""
         self._film.thread_type = "AUTO"
+        stretch = float(self._film.sample_aspect_ratio or 1)  # of pixels that are no squares, as of camcorders
         for packet in self._container.demux(self._film):
             try:
                 frames = packet.decode()
@@ -219,7 +242,10 @@ class VideoFile(Source):
                 self._damaged += 1
                 continue
             for frame in frames:
-                image = np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90)
+                image = frame.to_ndarray(format="bgr24")
+                if stretch != 1:
+                    image = cv2.resize(image, (max(1, round(stretch * image.shape[1])), image.shape[0]))
+                image = np.rot90(image, frame.rotation // 90)
                 yield np.ascontiguousarray(image), frame.time
 
     def frames(self) -> Iterator[Frame]:
@@ -423,6 +449,9 @@ class LiveSource(Source):
             yield from self._feed
         except queue.Empty as error:
             raise self._gone() from error  # the thread still waits for an answer
+
+    def while_waiting(self, idle: Callable[[], bool]) -> None:
+        self._feed.idle = idle
 
     def close(self) -> None:
         self._closing.set()

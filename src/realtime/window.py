@@ -71,7 +71,6 @@ class LiveWindow:
 
     def run(self) -> None:
         """Raises UserError when the source fails or an output could not be written to its end."""
-        require_display()
         cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         try:
             for source, frame in self._playlist:
@@ -101,6 +100,14 @@ class LiveWindow:
         self._source, self._begin_s, self._recording_since_s = source, None, time.monotonic()
         self._session.restart()
         self._results.begin(source)
+        source.while_waiting(self._while_waiting)
+
+    def _while_waiting(self) -> bool:
+        """No frame comes: a camera is lost, or a stream slow. Keys work all the same; whether to end."""
+        if self._shown:
+            self._refresh()
+            self._poll(1)
+        return self._quit
 
     def _wait_until_due(self, time_s: float) -> None:
         """Keep a file at its own speed. Handles keys while paused."""

@@ -17,7 +17,7 @@ class Face:
 
     id: stays with a person from frame to frame. box: x, y, width, height in pixels of the frame, framed as the
     training faces are; it may reach outside. expression: one of the seven, or `UNCERTAIN`. confidence: the smoothed
-    probability of the expression, or of the most probable one where that is too low to be named.
+    probability of the expression, also where that is too low to be named.
     probabilities: float32 `(7,)`, smoothed over time, in the order of `src.expressions.EXPRESSIONS`.
     """
 

@@ -40,10 +40,6 @@ class ExpressionSmoother:
             self._leader = best
 
     @property
-    def known(self) -> bool:
-        return self._leader >= 0
-
-    @property
     def confidence(self) -> float:
         return float(self.probabilities[self._leader])
 

@@ -11,6 +11,7 @@ import argparse
 import ipaddress
 import logging
 import os
+import re
 import secrets
 import socket
 import sys
@@ -27,6 +28,12 @@ Exit codes: 1 something is wrong (one line says what), 2 wrong options, 130 Ctrl
 """
 
 
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.-]+", text.lower()):
+        raise argparse.ArgumentTypeError(f"{text} is not a host name, such as faces.example.org")
+    return text.lower()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m src.web",
@@ -38,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8000, metavar="P", help="port (default: 8000)")
-    add("--public", metavar="NAME", help="host name under which a proxy on this machine shows the page")
+    add("--public", type=_host_name, metavar="NAME", help="host name under which a proxy here shows the page")
     add("--visitors", type=int, default=12, metavar="N", help="live visitors at once (default: 12)")
     add("--model", type=Path, metavar="FILE", help="an export of this project (default: pretrained/model.onnx)")
     add("--detector", choices=("auto", "yunet", "haar"), default="auto", help="as for python -m src.realtime")
@@ -56,9 +63,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if os.name != "posix":
+        raise UserError("The page runs on Linux and macOS. On Windows use WSL, or python -m src.realtime.")
     if options.visitors < 1:
-        raise UserError("--visitors must be at least 1.")
+        parser.error("--visitors must be at least 1.")
     token = os.environ.pop(TOKEN_VARIABLE, "") or None  # processes that are started do not inherit it
     if token is not None and len(token) < 16:
         raise UserError(f"The token in {TOKEN_VARIABLE} is too short: 16 characters at least.")

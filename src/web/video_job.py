@@ -88,7 +88,10 @@ def main(argument: str) -> None:
     threading.Thread(target=_end_with_the_server, args=(folder,), daemon=True).start()
     os.nice(10)  # live visitors first
     for limit, value in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_FSIZE, _LARGEST_RESULT)):
-        resource.setrlimit(limit, (value, value))
+        hard = resource.getrlimit(limit)[1]
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(*((ValueError,) if sys.platform == "darwin" else ())):  # macOS maps far more already
+            resource.setrlimit(limit, (most, most))
     os.environ["OPENCV_FFMPEG_LOGLEVEL"], os.environ["OPENCV_LOG_LEVEL"] = "-8", "SILENT"
     try:
         import cv2

@@ -47,14 +47,14 @@ async function capture(video) {
   return new Promise((done) => sent.toBlob(done, "image/jpeg", 0.8));
 }
 
-async function converse(mine, video) {
+async function converse(mine, video, line) {
   const timeline = new Timeline(), lags = [], times = [];
   let spoken = 0, blur = blurred();
   while (run === mine) {
     const now = performance.now(), shot = await capture(video);
-    if (blur !== blurred()) socket.send(settings());
+    if (blur !== blurred()) line.send(settings());
     blur = blurred(); // as it was when the frame was searched
-    const result = await socket.ask(new Blob([new Float64Array([now / 1000]), shot]));
+    const result = await line.ask(new Blob([new Float64Array([now / 1000]), shot]));
     if (run !== mine) return;
     retry_s = 0.5;
     // What was not searched for hiding is not shown.
@@ -85,8 +85,9 @@ async function start() {
   const mine = ++run, video = $("live-source");
   say("live-status", "Asking for the camera …");
   try {
-    stream = await openCamera($("live-camera").value);
-    if (run !== mine) return stream.getTracks().forEach((track) => track.stop());
+    const opened = await openCamera($("live-camera").value);
+    if (run !== mine) return opened.getTracks().forEach((track) => track.stop()); // the tab was left, or clicked twice
+    stream = opened;
     video.srcObject = stream;
     await video.play();
   } catch (error) {
@@ -98,10 +99,13 @@ async function start() {
   listCameras();
   stream.getVideoTracks()[0].onended = () => stop("The camera was taken away.", true);
   while (run === mine) {
+    let line = null; // its own: stop and start may have opened another one meanwhile
     try {
-      socket = await connect();
+      line = await connect();
+      if (run !== mine) return;
+      socket = line;
       say("live-status", "Connected.");
-      await converse(mine, video);
+      await converse(mine, video, line);
     } catch (error) {
       if (run !== mine) return;
       if (error.final) return stop(error.message, true);
@@ -109,7 +113,7 @@ async function start() {
       await wait(retry_s);
       retry_s = Math.min(8, 2 * retry_s);
     } finally {
-      socket?.close();
+      line?.close();
     }
   }
 }
@@ -160,4 +164,4 @@ $("live-camera").addEventListener("change", () => {
   start();
 });
 addEventListener("pagehide", () => stop());
-panels.set("live", { left: () => stream && stop() });
+panels.set("live", { left: () => $("live-status").textContent.startsWith("The camera is off") || stop() });

@@ -5,15 +5,16 @@ export const $ = (id) => document.getElementById(id);
 export const blurred = () => $("blur").checked;
 
 // The token comes behind the # of the address, which browsers send nowhere; it stays in this tab.
-const given = new URLSearchParams(location.hash.slice(1)).get("token");
+const given = new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B")).get("token");
 if (given) {
   sessionStorage.setItem("token", given);
   history.replaceState(null, "", location.pathname);
 }
+addEventListener("hashchange", () => location.hash.startsWith("#token=") && location.reload()); // put into an open page
 export const token = () => sessionStorage.getItem("token");
 export const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
 
-/** A request to the API; throws an Error whose message is one sentence for people. */
+/** A request to the API; throws an Error whose message is one sentence for people, `answered` where it is the server's. */
 export async function ask(path, options = {}) {
   let answer;
   try {
@@ -21,7 +22,7 @@ export async function ask(path, options = {}) {
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
-  if (!answer.ok) throw new Error(await problem(answer));
+  if (!answer.ok) throw Object.assign(new Error(await problem(answer)), { answered: true });
   return answer;
 }
 
@@ -78,35 +79,38 @@ export async function openCamera(device) {
 }
 
 const redraws = [];
+let drawing = Promise.resolve(); // one after the other: a canvas of a large photo has 20 MB, and phones have few of them
 
-/** A picture with its faces, as an article; drawn again when blur is switched. */
-export function showPicture(parent, title, image, result) {
+export const encoded = (canvas, ...kind) => new Promise((done) => canvas.toBlob(done, ...kind));
+
+/** A picture (its bytes, a Blob) with its faces, as an article; drawn again when blur is switched. */
+export async function showPicture(parent, title, content, result) {
   const article = document.createElement("article");
   article.className = "result";
   const heading = Object.assign(document.createElement("h2"), { textContent: title });
-  const canvas = document.createElement("canvas");
+  const picture = Object.assign(document.createElement("img"), { alt: sentence(result.faces) });
   const list = Object.assign(document.createElement("ul"), { className: "faces" });
   const save = Object.assign(document.createElement("button"), { type: "button", textContent: "Save picture" });
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", sentence(result.faces));
-  const draw = () => paint(canvas, image, result, { blur: blurred() });
-  save.addEventListener("click", () => canvas.toBlob((blob) => link("", blob, "faces.png").click(), "image/png"));
+  const draw = async (...kind) => {
+    const image = await createImageBitmap(content), canvas = document.createElement("canvas");
+    paint(canvas, image, result, { blur: blurred() });
+    image.close();
+    return encoded(canvas, ...kind);
+  };
+  const show = () => (drawing = drawing.then(async () => {
+    URL.revokeObjectURL(picture.src);
+    picture.src = URL.createObjectURL(await draw("image/jpeg", 0.92));
+  }));
+  save.addEventListener("click", async () => link("", await draw("image/png"), "faces.png").click());
   faceItems(list, result.faces);
   const words = Object.assign(document.createElement("p"), { textContent: sentence(result.faces) });
-  article.append(heading, canvas, words, list, save);
+  article.append(heading, picture, words, list, save);
+  redraws.push(show);
+  await show();
   parent.append(article);
-  draw();
-  redraws.push(draw);
 }
 
-export async function loadImage(url) {
-  const image = new Image();
-  image.src = url;
-  await image.decode();
-  return image;
-}
-
-export const panels = new Map(); // name of a tab -> { shown, left }
+export const panels = new Map(); // name of a tab -> { shown, left }, called then
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
 function select(tab) {
@@ -115,7 +119,7 @@ function select(tab) {
     other.setAttribute("aria-selected", chosen);
     other.tabIndex = chosen ? 0 : -1;
     $(name).hidden = !chosen;
-    if (before && !chosen) panels.get(name)?.left?.();
+    if (before !== chosen) panels.get(name)?.[chosen ? "shown" : "left"]?.();
   }
 }
 
@@ -145,7 +149,7 @@ async function start() {
     const examples = await (await ask("/api/examples")).json();
     $("example-results").replaceChildren();
     for (const [number, { url, result }] of examples.entries())
-      showPicture($("example-results"), `Example ${number + 1}`, await loadImage(url), result);
+      await showPicture($("example-results"), `Example ${number + 1}`, await (await ask(url)).blob(), result);
   } catch (error) {
     say("model", error.message, true);
     $("example-results").replaceChildren(Object.assign(document.createElement("p"), { className: "problem", textContent: error.message }));

@@ -1,8 +1,8 @@
 // Photos: chosen, dropped, pasted, or taken with the camera; made smaller here, and sent one after the other.
-import { $, ask, onFiles, openCamera, panels, say, showPicture } from "./main.js";
+import { $, ask, encoded, onFiles, openCamera, panels, say, showPicture } from "./main.js";
 
 const LONGEST = 2560; // pixels; what the detector searches at most, in tiles
-let queue = Promise.resolve(), left = 0, camera = null;
+let queue = Promise.resolve(), left = 0, camera = null, asked = 0;
 
 /** The photo upright and without its metadata, as a canvas. */
 async function read(file) {
@@ -20,9 +20,9 @@ async function read(file) {
 }
 
 async function recognize(name, canvas) {
-  const body = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
+  const body = await encoded(canvas, "image/jpeg", 0.92);
   const result = await (await ask("/api/pictures", { method: "POST", body })).json();
-  showPicture($("photo-results"), name, canvas, result);
+  await showPicture($("photo-results"), name, body, result);
 }
 
 function add(name, reading) {
@@ -51,15 +51,19 @@ document.addEventListener("paste", (event) => {
 });
 
 function close() {
+  asked += 1;
   camera?.getTracks().forEach((track) => track.stop());
   camera = null;
   $("snapshot").hidden = true;
 }
 
 $("snapshot-open").addEventListener("click", async () => {
+  close();
+  const mine = asked;
   try {
-    close();
-    camera = await openCamera();
+    const opened = await openCamera();
+    if (asked !== mine) return opened.getTracks().forEach((track) => track.stop()); // the tab was left, or clicked twice
+    camera = opened;
     $("snapshot-video").srcObject = camera;
     await $("snapshot-video").play();
     $("snapshot").hidden = false;

@@ -1,9 +1,10 @@
 // A video: sent with progress, recognized by the server, its results fetched and then deleted there.
-import { $, ask, authorization, blurred, link, model, onFiles, say } from "./main.js";
+import { $, ask, authorization, blurred, link, model, onFiles, panels, say } from "./main.js";
 import { percent, Timeline } from "./draw.js";
 
 const FILES = { "annotated.mp4": "annotated video", "faces.csv": "table (CSV)", "faces.json": "table (JSON lines)", "people.json": "people (JSON)", "summary.png": "summary (PNG)" };
 let current = null; // { id, request, cancelled }
+let drawTimeline = null; // once there is one; a hidden tab has no width to draw it for
 
 function upload(file, job) {
   return new Promise((done, fail) => {
@@ -30,12 +31,27 @@ function step(text, value) {
   $("video-progress").value = value;
 }
 
+const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+
+/** What `get` gives; where the network is away, or a phone asleep, it is asked again for a minute. */
+async function patiently(job, get) {
+  for (let tries = 30; ; tries--) {
+    if (job.cancelled) throw new Error("Cancelled.");
+    try {
+      return await get();
+    } catch (error) {
+      if (error.answered || !tries) throw error;
+      say("video-status", "The connection was lost. Trying again …");
+      await pause(2);
+    }
+  }
+}
+
 async function follow(job) {
   let state = { state: "waiting" };
   while (state.state !== "done") {
-    if (job.cancelled) throw new Error("Cancelled.");
-    await new Promise((done) => setTimeout(done, 400));
-    state = await (await ask(`/api/videos/${job.id}`)).json();
+    await pause(0.4);
+    state = await patiently(job, async () => (await ask(`/api/videos/${job.id}`)).json());
     if (state.state === "failed") throw new Error(state.error);
     step(state.state === "waiting" ? "Waiting for other videos …" : `Looking at it … ${state.frames} frames`, 0.3 + 0.7 * state.progress);
   }
@@ -46,14 +62,15 @@ const remove = (job) => job?.id && fetch(`/api/videos/${job.id}`, { method: "DEL
 
 async function take([file]) {
   if (!file) return;
-  const { limits } = await model, job = (current = {});
+  const job = (current = {});
   $("video-results").hidden = true;
-  if (file.size > limits.video_bytes) return say("video-status", `${file.name} is larger than ${limits.video_bytes >> 20} MB. Cut it shorter, or make it smaller.`, true);
-  $("video-progress").hidden = $("video-cancel").hidden = false;
   try {
+    const { limits } = await model;
+    if (file.size > limits.video_bytes) throw new Error(`${file.name} is larger than ${limits.video_bytes >> 20} MB. Cut it shorter, or make it smaller.`);
+    $("video-progress").hidden = $("video-cancel").hidden = false;
     job.id = (await upload(file, job)).id;
     const state = await follow(job), blobs = {};
-    for (const name of state.results) blobs[name] = await (await ask(`/api/videos/${job.id}/${name}`)).blob();
+    for (const name of state.results) blobs[name] = await patiently(job, async () => (await ask(`/api/videos/${job.id}/${name}`)).blob());
     await show(blobs);
     step(`${state.frames} frames. ${state.note ?? ""} The server has deleted the video.`, 1);
   } catch (error) {
@@ -81,7 +98,8 @@ async function show(blobs) {
   }));
   $("video-results").hidden = false;
   $("video-timeline").setAttribute("aria-label", `Timeline of ${longest.length} people; the table below says the same in words`);
-  timeline.draw($("video-timeline"), longest, 0, rows.at(-1)?.time_s ?? 1, (time) => `${time.toFixed(1)} s`);
+  drawTimeline = () => timeline.draw($("video-timeline"), longest, 0, rows.at(-1)?.time_s ?? 1, (time) => `${time.toFixed(1)} s`);
+  drawTimeline();
 }
 
 function grouped(rows) {
@@ -97,3 +115,4 @@ $("video-cancel").addEventListener("click", () => {
   if (!current.id) current.request?.abort();
 });
 addEventListener("pagehide", () => remove(current));
+panels.set("video", { shown: () => drawTimeline?.() });
