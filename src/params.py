@@ -96,7 +96,7 @@ class AugmentationParams(_Section):
 
 class TrainParams(_Section):
     backbone: Literal["compact", "cnn", "mobilenetv2", "vgg16", "resnet50", "efficientnetb2"]
-    weights: Text
+    weights: Annotated[Text, OrNone]
     input_size: Annotated[int, Field(ge=24, le=512)] | Auto
     view_fraction: Annotated[Number, Field(ge=0.5, le=1)] | Auto
     head_units: Annotated[int, Field(ge=0, le=8192)] | Auto

@@ -133,6 +133,13 @@ def test_jpeg_cut_short_is_refused(kind: str, keep: float) -> None:
         decode(content, read_header(content))
 
 
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_video_behind_a_photo_is_none_of_our_business(kind: str) -> None:
+    """Phones write "motion photos"."""
+    content = JPEGS[kind] + b"ftypmp4 \xff\xd9 \xff\xda and more"
+    assert decode(content, read_header(content)).shape == (90, 70)
+
+
 @pytest.mark.parametrize("side", [10_000, 30_000])
 def test_photos_too_large_are_refused_and_pillow_keeps_its_guard(tmp_path: Path, side: int) -> None:
     bitmap = encode(texture(48, 48, 0), ".bmp")

@@ -224,9 +224,18 @@ def test_download_of_something_else_is_not_put_in_place(kaggle: Kaggle, download
     assert contents(Path()) == {}
 
 
+def test_what_is_packed_is_put_in_place_and_how_to_unpack_it_is_said(kaggle: Kaggle, download: Download) -> None:
+    files = {"label.lst": b"x", "origin.7z.001.001": b"x", "origin.7z.001.002": b"y"}
+    kaggle.archive = zip_bytes(files)
+    message = error_of(download("expw", KAGGLE_API_TOKEN="secret"))
+    assert "cd data/raw/full/expw && cat origin.7z.* > origin.7z && 7z x origin.7z" in message
+    assert contents(Path("data/raw/full/expw")) == files
+
+
 def test_files_of_the_user_are_not_overwritten(download: Download) -> None:
     write_files(Path("data/raw/full/fer2013"), {"mine.txt": b"mine"})
-    assert "holds no FER2013" in error_of(download("fer2013"))
+    message = error_of(download("fer2013"))
+    assert "is not empty, so nothing was fetched: data/raw/full/fer2013 holds no FER2013" in message
     assert Path("data/raw/full/fer2013/mine.txt").read_bytes() == b"mine"
 
 
@@ -263,7 +272,7 @@ class TestCheck:
         write_files(Path("data/raw/full/fer2013"), {"fer2013.csv": fer2013_csv().encode()})
         write_files(Path("data/raw/full/expw"), {"origin.7z.001": b"x"})
         message = error_of(download("--check"))
-        assert "7z x origin.7z.001" in message
+        assert "cat origin.7z.* > origin.7z && 7z x origin.7z" in message
         assert "fer2013 is missing" not in message
 
 

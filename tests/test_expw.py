@@ -123,7 +123,6 @@ BAD: dict[str, tuple[dict[str, bytes], str]] = {
         "photo missing",
     ),
     "absolute photo name": (with_line("/etc/photo_0.jpg 7 10 10 40 50 50.0 3"), "photo missing"),
-    "face twice": (with_line(expw_lines()[0]), "photo and face number used twice"),
     "text named .jpg": (
         with_line("text.jpg 0 10 10 40 50 50.0 3", {"origin/text.jpg": b"this is text"}),
         "photo unreadable",
@@ -167,12 +166,24 @@ def test_exif_orientation_does_not_swap_the_sides(tmp_path: Path) -> None:
     assert table.iloc[-1]["width"] == 59
 
 
+def test_a_face_named_twice_is_no_bad_row(tmp_path: Path) -> None:
+    """The complete label.lst has thousands."""
+    again = expw_lines()[0]
+    table, report = read(tmp_path, with_line(again[:-1] + ("3" if again[-1] != "3" else "4")))
+    assert (report["rows_repeated"], report["skipped"]["total"]) == (1, 0)
+    assert table["image_name"].is_unique and len(table) == report["rows_read"] - 1
+
+
 FATAL: dict[str, tuple[dict[str, bytes], list[str]]] = {
     "too many bad rows": (BAD["box empty"][0], ["box empty", "line 29", "ingest_expw.max_bad_fraction"]),
     "truncated zip": ({"expw.zip": zip_bytes(FILES)[:-300]}, ["expw.zip", "cut short", "Download"]),
     "7z parts": (
         {"label.lst": LABELS, "data/origin.7z.001": b"x", "data/origin.7z.002": b"x"},
-        ["7z x origin.7z.001", "/data && "],
+        ["/data && cat origin.7z.* > origin.7z && 7z x origin.7z && rm"],
+    ),
+    "7z parts of a mirror": (
+        {"label.lst": LABELS, "origin.7z.001.001": b"x", "origin.7z.001.002": b"x"},
+        ["cat origin.7z.* > origin.7z && 7z x origin.7z && rm"],
     ),
     "one 7z": ({"label.lst": LABELS, "origin.7z": b"x"}, ["7z x origin.7z"]),
     "no label.lst": (PHOTOS, ["no label.lst", "beside the photos"]),

@@ -107,6 +107,7 @@ def test_nothing_and_everything_have_an_interval() -> None:
     assert interval(0.0, np.zeros(9), 10) == pytest.approx((0, 0.2775), abs=5e-5)
     assert interval(1.0, np.ones(9), 10) == pytest.approx((0.7225, 1), abs=5e-5)
     assert interval(0.0, np.zeros(9), 0) == (0, 1)
+    assert interval(0.625, np.full(9, 0.625), 8) == pytest.approx((0.3057, 0.8632), abs=5e-5)  # faces of one photo
 
 
 def test_copies_do_not_narrow_an_interval() -> None:

@@ -74,7 +74,9 @@ def test_table_with_boxes_is_cut_out_as_everywhere(tmp_path: Path) -> None:
     assert not skipped
 
 
-@pytest.mark.parametrize("output", ["faces", ".", "faces/..", "notes", "notes/note.txt", "metrics"])
+@pytest.mark.parametrize(
+    "output", ["faces", "faces/happy/report", ".", "faces/..", "notes", "notes/note.txt", "metrics"]
+)
 def test_a_report_replaces_nothing_but_a_report(faces_by_class: Path, tmp_path: Path, output: str) -> None:
     """Not the pictures, not the folder above them, not somebody's notes, not a project's metrics."""
     (tmp_path / "metrics").mkdir()
@@ -82,7 +84,7 @@ def test_a_report_replaces_nothing_but_a_report(faces_by_class: Path, tmp_path: 
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/note.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="Name a new folder"):
+    with pytest.raises(UserError, match="Name a"):
         evaluate(faces_by_class, "--cropped", "--output", tmp_path / output)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -91,6 +93,29 @@ def test_what_macos_adds_is_left_out(tmp_path: Path) -> None:
     names = ("happy/a.png", "happy/._a.png", "__MACOSX/happy/._a.png", ".cache/b.png")
     write_files(tmp_path, dict.fromkeys(names, b""))
     assert [picture.path for picture in list_pictures(tmp_path)] == [tmp_path / "happy/a.png"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jp2", ".pgm"])
+def test_formats_that_people_have(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "happy").mkdir()
+    cv2.imwrite(str(tmp_path / f"happy/a{suffix}"), texture(60, 60, seed=1))
+    (tmp_path / "happy/b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    faces, skipped = read_faces(list_pictures(tmp_path), None, 48, 0.1)
+    assert len(faces) == 1 and skipped == {"photo unreadable": 1}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "\ufeffimage;expression\r\nhappy\\a.png;Happy\r\n",
+        "image, expression\nhappy/a.png,happy,\n",
+        "image,expression,x,y,width,height\nhappy/a.png,happy,,,,\n",
+    ],
+    ids=["semicolons, Windows", "blanks, a last comma", "no box in this row"],
+)
+def test_what_spreadsheets_write(tmp_path: Path, table: str) -> None:
+    (tmp_path / "faces.csv").write_text(table, encoding="utf-8")
+    assert list_pictures(tmp_path / "faces.csv") == [LabelledPicture(tmp_path / "happy/a.png", "happy")]
 
 
 def test_a_box_beyond_reason_is_counted(tmp_path: Path) -> None:
@@ -148,10 +173,10 @@ def test_what_is_refused(tmp_path: Path, files: dict[str, str], words: list[str]
 
 
 def test_nothing_to_score_says_what_to_try(tmp_path: Path) -> None:
-    (tmp_path / "sad").mkdir()
-    cv2.imwrite(str(tmp_path / "sad/wall.png"), np.full((48, 48, 3), 128, np.uint8))
+    (tmp_path / "faces/sad").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "faces/sad/wall.png"), np.full((48, 48, 3), 128, np.uint8))
     options = ("--detector", "haar", "--output", str(tmp_path / "report"))
-    command = [sys.executable, "-m", "src.evaluation", str(tmp_path), *options]
+    command = [sys.executable, "-m", "src.evaluation", str(tmp_path / "faces"), *options]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stderr.count("error: ")) == (1, 1)
     assert "pass --cropped" in result.stderr

@@ -233,8 +233,10 @@ def test_a_video(open_page: Any, server: Server, tmp_path: Path) -> None:
     page.js(
         """const get = window.fetch;
         let asked = 0;
-        window.fetch = (path, how) =>
-          path.startsWith("/api/videos/") && !how.method && asked++ % 2 ? Promise.reject(new Error()) : get(path, how);"""
+        window.fetch = async (path, how) => {
+          if (path.startsWith('/api/videos/') && !how.method && asked++ % 2) throw new TypeError();
+          return get(path, how);
+        };"""
     )
     page("video-file").send_keys(str(clip))
     page.until(lambda: "The server has deleted the video" in page.text("video-status"), 120)

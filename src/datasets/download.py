@@ -46,14 +46,24 @@ def check(root: Path) -> None:
 def download(name: str, root: Path) -> None:
     """Fetch a data set from Kaggle into `root/name`, and FER+'s votes with FER2013; only what is not there already."""
     source, target = SOURCES[name], root / name
-    if target.is_dir() and any(target.iterdir()):
-        source.find(target)  # raises when what is there is something else, and says what
+    if target.is_dir() and any(not path.name.startswith(".") for path in target.iterdir()):
+        try:
+            source.find(target)
+        except UserError as error:
+            raise UserError(
+                f"{target} is not empty, so nothing was fetched: {error} To fetch {source.TITLE}, move away what is "
+                "there, run this again, and put back what belongs to it."
+            ) from error
         print(f"{target} already holds {source.TITLE}.")
     else:
         cached = _fetch_from_kaggle(name, target)
-        source.find(cached)
+        packed = [path for path in cached.rglob("*.7z*") if path.is_file()]
+        if not packed:
+            source.find(cached)
         with replace_directory(target) as partial:
             shutil.copytree(cached, partial, dirs_exist_ok=True)
+        if packed:
+            source.find(target)  # raises, and says how to unpack it
         print(f"{source.TITLE} is in {target}. Kaggle's client keeps a copy in {cached}; it may be deleted.")
     if name == "fer2013" and ferplus.find_votes(target) is None:
         votes = _fetch_votes(target)

@@ -33,7 +33,7 @@ PAGE = (
     f"https://www.kaggle.com/datasets/{KAGGLE}"
 )
 
-_SEVEN_ZIP = re.compile(r".*\.7z(\.\d+)?", re.IGNORECASE)
+_SEVEN_ZIP = re.compile(r"(.*\.7z)(\.\d+)*", re.IGNORECASE)  # mirrors have origin.7z.001.001 too
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
 _NUM_COLUMNS = 8
 
@@ -73,12 +73,14 @@ def _find_photos(folder: Path, trees: list[FileTree]) -> tuple[PhotoFolder, dict
             f"{folder} holds photos in several folders: {', '.join(names[:5])}. Expected one, named origin. Remove the "
             "others."
         )
-    packed = next((folder / name for name in trees[0].sizes if _SEVEN_ZIP.fullmatch(name)), None)
+    packed = next(filter(None, map(_SEVEN_ZIP.fullmatch, sorted(trees[0].sizes))), None)
     how = "Put them there, or fetch them with `python -m src.datasets.download expw`."
     if packed:
+        whole = folder / packed[1]
+        join = f"cat {whole.name}.* > {whole.name} && " if packed[2] else ""
         how = (
-            f"Unpack ExpW's 7z parts with `cd {packed.parent} && 7z x {packed.name}` (package p7zip-full), all parts "
-            "side by side."
+            f"Unpack ExpW's 7z archive with `cd {whole.parent} && {join}7z x {whole.name} && rm {whole.name}*` "
+            "(package p7zip-full; 16 GB of disk)."
         )
     raise UserError(f"{folder} holds no photos; expected {LAYOUTS}. {how}")
 
@@ -105,13 +107,13 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
     Returns the table (`BOX_COLUMNS`, in the order of label.lst, boxes in whole pixels inside their photo) without the
     faces of less than `settings.confidence_min` percent, and a report of what was read and skipped. Raises UserError
     when data is missing, when more than `settings.max_bad_fraction` of the rows is unusable, or when a class is left
-    without a face.
+    without a face. Of rows that name the same face of a photo the first one counts.
     """
     files = find(folder)
     skipped = SkippedRows()
     headers: dict[str, PhotoHeader | str] = {}
     rows: dict[str, tuple[str, str, int, int, int, int, float, str, str]] = {}  # by image_name
-    rows_read = below_confidence = boxes_clipped = 0
+    rows_read = repeated = below_confidence = boxes_clipped = 0
     lines = files.label_list.decode("utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(tqdm(lines, unit=" faces", desc="expw", mininterval=1), start=1):
         fields = line.split()
@@ -124,8 +126,9 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
                 below_confidence += 1
                 continue
             name = f"expw/{photo}#{face_id}"
-            if name in rows:
-                raise BadRow("photo and face number used twice")
+            if name in rows:  # 3.5 % of the complete list; the first one counts
+                repeated += 1
+                continue
             box = _clip_to_photo((left, top, right, bottom), _look_up(photo, files, headers))
         except BadRow as reason:
             skipped.add(str(reason), f"line {number}: {fields[0]}")
@@ -145,6 +148,7 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
         "photos": int(table["photo"].nunique()),
         "boxes_clipped_to_photo": boxes_clipped,
         "below_confidence_min": below_confidence,
+        "rows_repeated": repeated,
         "skipped": skipped.report(),
         "faces_per_class": counts,
         "manifest": {

@@ -37,7 +37,7 @@ class PhotoError(Exception):
 class PhotoHeader:
     width: int  # pixels
     height: int  # pixels
-    format: str  # one of FORMATS
+    format: str  # Pillow's name
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class PhotoFolder:
             return read_header(self.read(photo))
 
 
-def read_header(photo: bytes) -> PhotoHeader:
+def read_header(photo: bytes, formats: tuple[str, ...] = FORMATS) -> PhotoHeader:
     """Size and format without decoding. Raises PhotoError: not a photo, or too large to decode."""
     try:
-        with Image.open(io.BytesIO(photo), formats=FORMATS) as picture:
+        with Image.open(io.BytesIO(photo), formats=formats) as picture:
             kind = "JPEG" if picture.format == "MPO" else str(picture.format)  # MPO: JPEGs, one behind the other
             header = PhotoHeader(*picture.size, kind)
     except MemoryError:
@@ -78,8 +78,12 @@ def read_header(photo: bytes) -> PhotoHeader:
 
 def _is_cut_short(content: bytes, photo_format: str) -> bool:
     """Whether the end of the file is missing: OpenCV would return such a photo with grey in its lower part."""
-    if photo_format == "JPEG":  # ITU T.81 annex B: the end marker FFD9 follows the last start of scan FFDA
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    if photo_format == "JPEG":  # ITU T.81 annex B: segments, among them thumbnails, then scans, then the end, FFD9
+        place = 2
+        while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] not in (b"\xda", b""):
+            filled = content[place + 1] == 0xFF
+            place += 1 if filled else 2 + int.from_bytes(content[place + 2 : place + 4])
+        return content.find(b"\xff\xd9", place) < 0  # a phone may have put a video behind it
     if photo_format == "PNG":
         return not is_whole_png(content)
     return False

@@ -52,8 +52,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 def _check_output(output: Path, source: Path) -> None:
     """The report replaces `output` as a whole, so that must be an earlier report or nothing at all."""
     resolved, pictures = output.resolve(), source.resolve()
-    if resolved == pictures or resolved in pictures.parents or resolved in (Path.cwd(), *Path.cwd().parents):
-        raise UserError(f"--output {output} holds the pictures or the project. Name a new folder for the report.")
+    if resolved in (pictures, *pictures.parents, Path.cwd(), *Path.cwd().parents) or pictures in resolved.parents:
+        raise UserError(f"--output {output} holds the pictures or the project, or lies among them. Name a new folder.")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file. Name a new folder for the report.")
     report_is_there = all((output / name).is_file() for name in ("evaluate.json", "predictions.csv"))

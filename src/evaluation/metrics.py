@@ -168,11 +168,12 @@ def resampled_confusions(
 def interval(value: float, drawn: np.ndarray, count: int) -> tuple[float, float]:
     """95 % interval: percentiles of the resampled values `drawn`.
 
-    At 0 and 1 all resamples are alike and say nothing, so there it is Wilson's (JASA 22, 1927) of `count` draws.
+    Where all resamples are alike (0, 1, faces of one photo) they say nothing, so there it is Wilson's (JASA 22, 1927)
+    of `count` draws.
     """
     if not count:
         return 0.0, 1.0
-    if value in (0, 1):
+    if value in (0, 1) or np.nanmin(drawn) == np.nanmax(drawn):
         wilson = binomtest(round(value * count), int(count)).proportion_ci(method="wilson")
         return float(wilson.low), float(wilson.high)
     low, high = np.nanquantile(drawn, (0.025, 0.975)).tolist()

@@ -8,12 +8,13 @@ relative to it.
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from src.datasets.photos import PHOTO_SUFFIXES, PhotoError, decode, read_header
+from src.datasets.photos import FORMATS, PHOTO_SUFFIXES, PhotoError, decode, read_header
 from src.errors import UserError
 from src.evaluation.labellings import OWN_PICTURES
 from src.expressions import EXPRESSIONS, FOLDER_NAMES
@@ -23,6 +24,12 @@ from src.recognition.detection import Detector
 
 NO_FACE = "no face found"
 _LARGEST_BOX = 4  # times the picture's longer side
+_FORMATS = (*FORMATS, "TIFF", "PPM", "JPEG2000", "AVIF")  # Pillow's names
+# Listed in folders; what cannot be read is counted.
+_SUFFIXES = (
+    *(*PHOTO_SUFFIXES, ".jfif", ".jpe", ".tif", ".tiff", ".pgm", ".ppm", ".jp2", ".avif"),
+    *(".gif", ".heic", ".heif"),
+)
 _CLUTTER = (".", "__MACOSX")  # hidden, and what macOS adds to archives
 _BOX_COLUMNS = ("x", "y", "width", "height")
 
@@ -60,7 +67,7 @@ def _list_folder(folder: Path) -> list[LabelledPicture]:
         LabelledPicture(path, FOLDER_NAMES[entry.name.lower()])
         for entry in folders
         for path in sorted(entry.rglob("*"))
-        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(_CLUTTER) and path.is_file()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(_CLUTTER) and path.is_file()
     ]
     if not pictures:
         raise UserError(
@@ -72,7 +79,10 @@ def _list_folder(folder: Path) -> list[LabelledPicture]:
 
 def _list_csv(path: Path) -> list[LabelledPicture]:
     try:
-        table = pd.read_csv(path, dtype={"image": str, "expression": str}, keep_default_na=False)
+        head = path.read_text(encoding="utf-8-sig").partition("\n")[0]
+        separator = ";" if ";" in head and "," not in head else ","  # as spreadsheets write it in much of the world
+        how: dict[str, Any] = {"index_col": False, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        table = pd.read_csv(path, sep=separator, **how).rename(columns=str.strip)
     except ValueError as error:  # pandas' parser errors and bad UTF-8 are ValueErrors
         raise UserError(f"{path} cannot be read as CSV ({' '.join(str(error).split())}).") from error
     missing = [column for column in ("image", "expression") if column not in table]
@@ -83,14 +93,16 @@ def _list_csv(path: Path) -> list[LabelledPicture]:
     if boxed and len(boxed) < len(_BOX_COLUMNS):
         raise UserError(f"{path} has the columns {boxed} only; a box needs {', '.join(_BOX_COLUMNS)}, in pixels.")
     boxes = table[boxed].apply(pd.to_numeric, errors="coerce").astype(float)
+    unmarked = (table[boxed].apply(lambda column: column.str.strip()) == "").all(axis=1)
     pictures = []
     for line, (image, label) in enumerate(zip(table["image"], table["expression"], strict=True), start=2):
-        box, expression = tuple(boxes.iloc[line - 2].tolist()), FOLDER_NAMES.get(label.strip().lower())
+        box = () if unmarked.iloc[line - 2] else tuple(boxes.iloc[line - 2].tolist())
+        expression = FOLDER_NAMES.get(label.strip().lower())
         if box and not (np.isfinite(box).all() and min(box[2:]) > 0):
             raise UserError(f"{path}, line {line}: x, y, width and height must be numbers, the last two above 0.")
         if not expression:
             raise UserError(f"{path}, line {line}: {label!r} is no expression; expected {', '.join(EXPRESSIONS)}.")
-        pictures.append(LabelledPicture(path.parent / image, expression, box or None))
+        pictures.append(LabelledPicture(path.parent / image.replace("\\", "/"), expression, box or None))
     return pictures
 
 
@@ -106,7 +118,7 @@ def read_faces(
     for picture in tqdm(pictures, desc="faces", unit=" pictures", disable=None):
         try:
             content = picture.path.read_bytes()
-            photo = decode(content, read_header(content), grey=False, upright=True)
+            photo = decode(content, read_header(content, _FORMATS), grey=False, upright=True)
             crops.append(_cut_out(photo, picture.box, detector, image_size, margin))
         except OSError:
             skipped["file missing or unreadable"] += 1

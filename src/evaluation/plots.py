@@ -142,7 +142,7 @@ def draw_risk_coverage(
 
 def draw_conditions(path: str | Path, sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Title -> condition -> groups of `failures.by_condition`."""
-    shown = [name for name in CONDITIONS if any(name in section for section in sections.values())]
+    shown = [name for name in CONDITIONS if any(name in section for section in sections.values())] or [*CONDITIONS]
     with drawing(path, 3.4 * len(shown), 3.6) as figure:
         for axes, name in zip(_panels(figure, 1, len(shown), sharey=True), shown, strict=True):
             for (title, section), colour in zip(sections.items(), _LINES, strict=False):
@@ -160,7 +160,8 @@ def draw_conditions(path: str | Path, sections: Mapping[str, Mapping[str, Any]])
             axes.set_xlabel(CONDITIONS[name])
             axes.grid()
         figure.axes[0].set(ylabel="accuracy, 95 % interval", ylim=(0, 1))
-        figure.axes[-1].legend(loc="lower right", fontsize=8)
+        if figure.axes[-1].has_data():
+            figure.axes[-1].legend(loc="lower right", fontsize=8)
 
 
 def draw_corruptions(path: str | Path, sections: Mapping[str, Mapping[str, Any]]) -> None:
