@@ -8,10 +8,12 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from src.cluster import plan, runner
+from src.cluster.__main__ import follow
 from src.errors import UserError
 from tests.conftest import ROOT, copy_of_project
 from tests.test_dependencies import _names
@@ -98,7 +100,7 @@ def test_work_that_no_worker_could_get_is_refused(here: Path) -> None:
     assert place.author == {"name": "t", "email": "t@example.org"}, "a worker's machine need not know anybody"
 
 
-def test_done_is_what_git_says(here: Path) -> None:
+def test_done_is_what_git_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = plan.find_place(local=True)
     runs = plan.plan_runs(["train.seed=1,2", "train.epochs=1"], "done")
     assert plan.finished_runs(place, runs) == {}
@@ -107,6 +109,19 @@ def test_done_is_what_git_says(here: Path) -> None:
     assert set(plan.finished_runs(place, runs)) == {"done-2"}
     with pytest.raises(UserError, match=r"the experiment done-2 was run with another train\.seed"):
         plan.finished_runs(place, plan.plan_runs(["train.seed=1,3", "train.epochs=1"], "done"))
+    # Another call has pushed one of that name while ours ran.
+    (mine,) = plan.plan_runs(["train.seed=3", "train.epochs=1"], "done-2")
+    outcome = {"outcome": "done", "commit": plan.experiments(place)["done-2"], "host": "here"}
+    sweep = SimpleNamespace(place=place, ended=lambda: iter([[(mine, outcome)]]))
+    commits: dict[str, str] = {}
+    assert follow(sweep, [mine], commits) == ["done-2"] and commits == {}  # type: ignore[arg-type]
+    assert "was run with another train.seed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["lr sweep", "a/b", "", "a..b"])
+def test_names_that_git_does_not_take(here: Path, name: str) -> None:
+    with pytest.raises(UserError, match="letters, digits, - and _"):
+        plan.plan_runs(["train.seed=1"], name)
 
 
 def test_two_experiments_of_one_name_are_not_taken_for_one(here: Path) -> None:
