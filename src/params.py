@@ -76,6 +76,12 @@ class UndersampleParams(_Section):
     drop_fraction: DropFractions
     seed: Seed
 
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.policy != "custom" and any(self.drop_fraction.model_dump().values()):
+            raise ValueError("undersample.drop_fraction is used with undersample.policy=custom only; set that too.")
+        return self
+
 
 class SmoteParams(_Section):
     enabled: bool
@@ -137,6 +143,16 @@ class TrainParams(_Section):
                 "train.monitor=last keeps the last epoch, so there is nothing for train.early_stopping or "
                 "train.schedule=plateau to wait for. Set train.monitor to val_accuracy or val_loss, or these two to 0 "
                 "and constant or cosine."
+            )
+        if self.early_stopping and self.schedule == "cosine":
+            raise ValueError(
+                "train.schedule=cosine: most is learned while the rate falls, in the last epochs, which "
+                "train.early_stopping would cut off. Set the one to plateau or constant, or the other to 0."
+            )
+        if self.optimizer == "adam" and self.learning_rate > 0.02:
+            raise ValueError(
+                f"train.learning_rate={self.learning_rate:g} is for sgd. For train.optimizer=adam .001 is usual; .02 is "
+                "the most."
             )
         return self
 

@@ -37,5 +37,7 @@ if "-m" in sys.orig_argv:
     _module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
     if _module == "stages.train":
         keep_freed_memory()
+    if _module == "stages.export":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU computes with fewer digits than the comparison asks for
     if _module.startswith("stages.") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)

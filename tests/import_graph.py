@@ -27,7 +27,7 @@ UNLISTED = {
     "interrupted is proved by tests/test_network.py and tests/test_kill.py",
     "src/recognition/__init__.py": "names to import, resolved on first use",
     "stages/__init__.py": "Ctrl-C while a stage loads its libraries, where its memory comes from, and rounding: the "
-    "processor's best convolutions",
+    "processor's best convolutions, no GPU where exports are compared",
 }
 
 

@@ -63,7 +63,7 @@ def test_names_say_what_the_parameters_are_not_how_they_were_given(here: Path) -
         ("train.seed", "missing EQUAL"),
         ("train.backbone=cnn,vgg61", "Did you mean vgg16?"),
         ("other.yaml:train.seed=1", "only params.yaml can be set"),
-        ("train.average_epochs=0,5 train.early_stopping=3", "train.average_epochs keeps the mean"),
+        ("train.average_epochs=5,0 train.early_stopping=3", "train.average_epochs keeps the mean"),
     ],
 )
 def test_wrong_settings_are_refused(here: Path, setting: str, message: str) -> None:

@@ -29,7 +29,7 @@ from src.network.exporting import (
     export_multiview,
     with_features,
 )
-from src.network.model import APPLICATIONS, build_network, resolve_spec, split_view
+from src.network.model import APPLICATIONS, EFFICIENTNET_STATISTICS, build_network, resolve_spec, split_view
 from src.network.saving import TrainedNetwork, load_trained, save_trained
 from src.network.state import (
     ARRAYS,
@@ -211,6 +211,30 @@ def test_a_random_backbone_has_no_frozen_phase() -> None:
 @pytest.mark.parametrize(("pretrained", "phases"), [(True, ["frozen", "fine-tune"]), (False, ["teacher", "student"])])
 def test_a_teacher_is_for_random_weights(pretrained: bool, phases: list[str]) -> None:
     assert [phase.name for phase in plan_phases(_params(teacher_epochs=2), pretrained)] == phases
+
+
+@pytest.mark.slow
+def test_imagenet_weights_of_efficientnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its layers that scale the input, which ours replace, are left out, whatever Keras has called them."""
+    made = []
+
+    def application(weights: str | None, **options: Any) -> keras.Model:
+        made.append(keras.applications.EfficientNetB0(weights=None, **options))
+        if weights == "imagenet":
+            statistics = np.array([(mean, deviation**2) for _, mean, deviation in EFFICIENTNET_STATISTICS])
+            (layer,) = [layer for layer in made[-1].layers if isinstance(layer, keras.layers.Normalization)]
+            layer.set_weights([*statistics.T, np.int32(0)])
+            layer.finalize_state()
+        return made[-1]
+
+    monkeypatch.setitem(APPLICATIONS, "efficientnetb2", application)
+    spec = resolve_spec(_params(backbone="efficientnetb2", input_size=32), 48)
+    network = build_network(spec)
+    load_initial_weights(network, spec, "imagenet")
+    ours, theirs = network.get_layer("backbone").get_weights(), made[-1].get_weights()
+    assert len(ours) == len(theirs) - 3
+    for own, their in zip(ours, theirs[3:], strict=True):
+        np.testing.assert_array_equal(own, their)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ def test_missing_key_is_named(params_content: dict) -> None:
     ("changes", "message"),
     [
         ({"average_epochs": 5, "early_stopping": 4}, "train.early_stopping has nothing to choose"),
+        ({"average_epochs": 0, "early_stopping": 4}, "most is learned while the rate falls"),
+        ({"optimizer": "adam"}, "train.learning_rate=0.08 is for sgd"),
         ({"average_epochs": 0, "monitor": "last", "schedule": "plateau"}, "train.monitor=last keeps the last epoch"),
     ],
 )

@@ -7,6 +7,7 @@ come back to for a month is removed by the next training. A trained teacher stay
 student.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -134,11 +135,12 @@ def only_run(directory: Path) -> Iterator[None]:
 def _remove_forgotten(root: Path) -> None:
     """Remove states, teachers and locks that no run has written to for a month."""
     for entry in root.iterdir():
-        if time.time() - entry.stat().st_mtime > _FORGOTTEN_S:
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another training renames its own
+            if time.time() - entry.stat().st_mtime > _FORGOTTEN_S:
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
 
 def save_teacher(directory: Path, state: TrainState) -> None:

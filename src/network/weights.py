@@ -95,11 +95,9 @@ def _imagenet_weights(spec: NetworkSpec) -> list[Any]:
         ) from error
     if spec.backbone == "efficientnetb2":
         _check_input_statistics(pretrained)
-    return [
-        keras.ops.convert_to_numpy(variable)
-        for variable in pretrained.weights
-        if "/normalization/" not in f"/{variable.path}"
-    ]
+    replaced = [layer for layer in pretrained.layers if isinstance(layer, layers.Normalization)]
+    left_out = {id(variable) for layer in replaced for variable in layer.weights}
+    return [keras.ops.convert_to_numpy(variable) for variable in pretrained.weights if id(variable) not in left_out]
 
 
 def _check_input_statistics(pretrained: keras.Model) -> None:
@@ -109,7 +107,7 @@ def _check_input_statistics(pretrained: keras.Model) -> None:
     for layer in pretrained.layers:
         if layer.name.startswith("stem"):
             break
-        if isinstance(layer, layers.Normalization | layers.Rescaling) and layer.name != "rescaling":
+        if isinstance(layer, layers.Normalization) or (isinstance(layer, layers.Rescaling) and np.ndim(layer.scale)):
             blank, white = (keras.ops.convert_to_numpy(layer(x)) for x in (blank, white))
     expected = np.array([(-mean / deviation, (1 - mean) / deviation) for _, mean, deviation in EFFICIENTNET_STATISTICS])
     if not np.allclose(np.stack([blank.ravel(), white.ravel()], axis=1), expected, atol=0.02):

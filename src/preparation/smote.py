@@ -59,7 +59,9 @@ def balance(faces: FaceSet, params: SmoteParams) -> FaceSet:
     neighbors = _PixelNeighbors(n_neighbors=params.neighbors + 1)  # a face is the nearest to itself
     sampler = SMOTE(sampling_strategy=wanted, k_neighbors=neighbors, random_state=params.seed)
     resampled, targets = sampler.fit_resample(rows, faces.targets)  # originals first, in order
-    new = resampled[len(faces) :]
+    # Not class by class: the statistics of averaged weights are taken from batches as they lie.
+    order = len(faces) + np.random.default_rng(params.seed).permutation(len(resampled) - len(faces))
+    new = resampled[order]
     images = np.clip(np.rint(new[:, :-NUM_CLASSES]), 0, 255).astype(np.uint8).reshape(-1, size, size)
     names = [f"smote/{number:06d}" for number in range(len(new))]
     kinds = faces.labels.dtypes.to_dict()
@@ -67,7 +69,7 @@ def balance(faces: FaceSet, params: SmoteParams) -> FaceSet:
         column: pd.NA if kind == "Int64" else False if kind == "bool" else "" for column, kind in kinds.items()
     }
     values |= {"image_name": names, "source": "smote", "group": names, "synthetic": True, "label_source": ORIGINAL}
-    values["expression"] = values["original_expression"] = [EXPRESSIONS[code] for code in targets[len(faces) :]]
+    values["expression"] = values["original_expression"] = [EXPRESSIONS[code] for code in targets[order]]
     if "label_source" in faces.labels and (faces.labels["label_source"] == FERPLUS).any():
         votes = np.rint(new[:, -NUM_CLASSES:] * _NUM_VOTERS).astype(np.int64)
         values |= {"label_source": FERPLUS, **dict(zip(VOTES, votes.T, strict=True))}
