@@ -78,8 +78,9 @@ class UndersampleParams(_Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.policy != "custom" and any(self.drop_fraction.model_dump().values()):
-            raise ValueError("undersample.drop_fraction is used with undersample.policy=custom only; set that too.")
+        unread = [name for name, fraction in self.drop_fraction.model_dump().items() if fraction]
+        if self.policy != "custom" and unread:
+            raise ValueError(f"undersample.drop_fraction.{unread[0]} needs undersample.policy=custom; set that too.")
         return self
 
 
@@ -151,7 +152,7 @@ class TrainParams(_Section):
             )
         if self.optimizer == "adam" and self.learning_rate > 0.02:
             raise ValueError(
-                f"train.learning_rate={self.learning_rate:g} is for sgd. For train.optimizer=adam .001 is usual; .02 is "
+                f"train.learning_rate={self.learning_rate:g} is for sgd. For train.optimizer=adam .001 is usual, .02 "
                 "the most."
             )
         return self

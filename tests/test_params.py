@@ -105,6 +105,12 @@ def test_missing_key_is_named(params_content: dict) -> None:
         parse_params(params_content)
 
 
+def test_fractions_that_no_policy_reads(params_content: dict) -> None:
+    params_content["undersample"]["drop_fraction"]["happy"] = 0.5
+    with pytest.raises(UserError, match=r"undersample.drop_fraction.happy needs undersample.policy=custom"):
+        parse_params(params_content)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
