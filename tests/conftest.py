@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from src.errors import run_program
 from src.expressions import EXPRESSIONS
-from src.faceset import FaceSet
+from src.faceset import OTHER_VOTES, VOTES, FaceSet
 
 Result = subprocess.CompletedProcess[str]
 RunStage = Callable[..., Result]
@@ -28,7 +28,10 @@ Mount = Callable[[str, str], None]
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data/raw/sample"
 # Workers share the files (`make test`): the longest ones first, so that none waits for another at the end.
-LONGEST = ("end_to_end", "network", "kill", "teammate", "push_pull", "realtime_program", "bad_input", "sources")
+LONGEST = (
+    *("end_to_end", "network", "kill", "teammate", "push_pull", "realtime_program", "realtime_inputs", "wandb_log"),
+    *("web_bad_visitors", "web", "cluster", "report", "evaluate"),
+)
 
 
 # A shell's background job ignores Ctrl-C, and what the tests start would too.
@@ -68,6 +71,18 @@ def random_faces(per_class: int, size: int = 48, seed: int = 0) -> FaceSet:
         }
     )
     return FaceSet(images.astype(np.uint8), labels)
+
+
+def with_votes(faces: FaceSet) -> FaceSet:
+    """Ten votes, 8, 6 or 4 of them for a face's class and the others for the next; every fourth has a hard label."""
+    own = 10 - 2 * (np.arange(len(faces)) % 4)
+    faces.labels["original_expression"] = faces.labels["expression"]
+    faces.labels["label_source"] = np.where(own < 10, "ferplus", "original")
+    votes = np.zeros((len(faces), 10), int)
+    votes[np.arange(len(faces)), faces.targets] = own
+    votes[np.arange(len(faces)), (faces.targets + 1) % 7] = 10 - own
+    table = pd.DataFrame(votes, columns=[*VOTES, *OTHER_VOTES], dtype="Int64")
+    return FaceSet(faces.images, faces.labels.join(table.mask(np.tile((own == 10)[:, None], 10))))
 
 
 def random_network(folder: Path) -> None:

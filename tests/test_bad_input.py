@@ -1,6 +1,6 @@
 """What users get wrong between split and export: one message, a non-zero exit code, earlier outputs intact.
 
-Each case runs the real stage in this process, one case of each stage in a process of its own. Raw data in every state
+Each case runs the real stage in this process, and one in a process of its own (of each stage: the slow tests). Raw data in every state
 of damage: test_fer2013, test_expw, test_cropping; wrong parameters: test_params; damaged FaceSets and networks:
 test_faceset, test_network; at evaluate: test_evaluate.
 """
@@ -14,7 +14,7 @@ import pytest
 
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
-from tests.conftest import Mount, Result, RunStage, random_faces, random_network
+from tests.conftest import ROOT, Mount, Result, RunStage, random_faces, random_network
 from tests.raw_data import contents, write_files
 
 # A run far too short to learn anything; batch_size is given so that an epoch has several steps.
@@ -87,7 +87,25 @@ def test_faces_that_do_not_go_with_the_parameters(tmp_path: Path, run_stage: Run
     check_refusal(tmp_path, lambda: run_stage(stage, **sections), words)
 
 
-@pytest.mark.parametrize("stage", INPUTS)
+@pytest.mark.parametrize("stage", [name for name in INPUTS if name != "split"])
+def test_damaged_faces_stop_a_stage(tmp_path: Path, run_stage: RunStage, stage: str) -> None:
+    prepare(tmp_path, stage)
+    path = tmp_path / INPUTS[stage][-1] / "images.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+    if stage == "export":
+        random_network(tmp_path / "models/train")
+    check_refusal(tmp_path, lambda: run_stage(stage, train=SHORT), ["is damaged", INPUTS[stage][-1]])
+
+
+def test_every_stage_ends_through_one_door() -> None:
+    for path in (ROOT / "stages").glob("[a-z]*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.endswith('\n\nif __name__ == "__main__":\n    run_program(main)\n'), path
+
+
+@pytest.mark.parametrize(
+    "stage", ["split", *(pytest.param(name, marks=pytest.mark.slow) for name in INPUTS if name != "split")]
+)
 def test_exit_code_and_message_of_a_process(tmp_path: Path, run_stage: RunStage, stage: str) -> None:
     prepare(tmp_path, stage)
     path = tmp_path / INPUTS[stage][-1] / "images.npy"

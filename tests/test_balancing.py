@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from src.expressions import CODE, EXPRESSIONS
-from src.faceset import OTHER_VOTES, VOTES, FaceSet
+from src.faceset import FaceSet
 from src.params import DropFractions, SmoteParams, UndersampleParams
 from src.preparation.smote import balance, find_parents, smote_sheet
 from src.preparation.undersampling import REFERENCE_FRACTIONS, drop_fractions, undersample
-from tests.conftest import random_faces
+from tests.conftest import random_faces, with_votes
 
 # FER2013 and ExpW together, in class order, before and after the DSPRO2 report's undersampling.
 TOTAL = [8624, 4542, 6209, 39526, 16636, 11062, 41081]
@@ -71,23 +70,11 @@ def test_parents_of_synthetic_faces_are_found() -> None:
     assert smote_sheet(balanced, per_class=made).shape[0] > smote_sheet(faces).shape[0], "without any, a line of text"
 
 
-def _with_votes(faces: FaceSet) -> FaceSet:
-    """Ten votes, 8, 6 or 4 of them for a face's class and the others for the next; every fourth has a hard label."""
-    own = 10 - 2 * (np.arange(len(faces)) % 4)
-    faces.labels["original_expression"] = faces.labels["expression"]
-    faces.labels["label_source"] = np.where(own < 10, "ferplus", "original")
-    votes = np.zeros((len(faces), 10), int)
-    votes[np.arange(len(faces)), faces.targets] = own
-    votes[np.arange(len(faces)), (faces.targets + 1) % 7] = 10 - own
-    table = pd.DataFrame(votes, columns=[*VOTES, *OTHER_VOTES], dtype="Int64")
-    return FaceSet(faces.images, faces.labels.join(table.mask(np.tile((own == 10)[:, None], 10))))
-
-
 def test_synthetic_faces_get_the_mix_of_their_parents_votes(tmp_path: Path) -> None:
     plain = random_faces(20).select(np.r_[0:20, 20:32, 40:140])
     disgust = plain.targets == CODE["disgust"]
     plain.images[disgust] = 20 * (10 - 2 * (np.flatnonzero(disgust) % 4))[:, None, None]  # a grey that tells the votes
-    faces = _with_votes(FaceSet(plain.images, plain.labels.copy()))
+    faces = with_votes(FaceSet(plain.images, plain.labels.copy()))
     params = _smote_params(neighbors=8)
     balanced = balance(faces, params)
     np.testing.assert_array_equal(balanced.images, balance(plain, params).images)  # votes move no pixel
@@ -102,7 +89,7 @@ def test_synthetic_faces_get_the_mix_of_their_parents_votes(tmp_path: Path) -> N
 
 
 def test_without_votes_synthetic_faces_have_the_label_of_their_class() -> None:
-    faces = _with_votes(random_faces(10)).select(np.r_[0:10, 10:15, 20:70])
+    faces = with_votes(random_faces(10)).select(np.r_[0:10, 10:15, 20:70])
     faces.labels["label_source"] = "original"
     balanced = balance(faces, _smote_params())
     np.testing.assert_array_equal(balanced.distributions[-1], np.eye(7)[CODE["disgust"]])

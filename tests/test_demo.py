@@ -1,5 +1,6 @@
 """The demo takes away its own last experiment and nobody else's, whatever that is called."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,10 @@ from src.report.experiments import experiment_commits
 from tools import demo
 
 
-@pytest.fixture
-def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A project with two experiments, both at this commit."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two experiments, both at the first commit."""
+    folder = tmp_path_factory.mktemp("project")
     for command in (
         "git init -q",
         "git -c user.name=t -c user.email=t@example.org commit -q --allow-empty -m first",
@@ -21,8 +22,15 @@ def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "git update-ref refs/exps/ab/cdef/demo HEAD",
         "git update-ref refs/exps/ab/cdef/demo-20260101-000000 HEAD",
     ):
-        subprocess.run(command.split(), check=True)
-    demo.OUTPUT.mkdir(parents=True)
+        subprocess.run(command.split(), cwd=folder, check=True)
+    (folder / demo.OUTPUT).mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def commit(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The commit of both, in a copy of the project."""
+    monkeypatch.chdir(shutil.copytree(project, tmp_path / "project"))
     return experiment_commits()["demo"]
 
 
@@ -43,11 +51,12 @@ def test_only_the_last_experiment_of_the_demo_goes(commit: str, written: str | N
     assert set(experiment_commits()) == left
 
 
-def test_git_need_not_know_the_user(commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_need_not_know_the_user(commit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a fresh machine it does not, and DVC's experiment needs a committer."""
     for name in ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
     code = "from scmrepo.git import Git; git = Git('.'); git.add('a'); git.stash.push('m')"  # as `dvc exp run --temp`
     Path("a").touch()
     demo._run(sys.executable, "-c", code)

@@ -10,16 +10,51 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
 from src.recognition.classifier import VARIANTS, Classifier
 from tests.conftest import copy_of_project, run_in
+from tests.test_dvc_graph import DESIGN, STAGES
 
 ONE_EPOCH = (
     "train.teacher_epochs=0", "train.epochs=1", "train.batch_size=32", "split.copy_similarity=0.95",
     "evaluate.bootstrap_samples=100",
 )  # fmt: skip
+
+
+DATA = ("data/", "metrics/", "models/", "plots/")
+# Loaded by every Python below DVC: which files a stage opens for reading, and which frameworks it has loaded.
+WATCH = """
+import atexit, json, os, sys
+
+if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("stages."):
+    opened = set()
+
+    def hook(event, arguments):
+        if event == "open" and isinstance(arguments[0], (str, os.PathLike)):
+            if not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+                opened.add(os.path.relpath(arguments[0]))
+
+    def write():
+        ours = (".partial-", ".outdated-", ".gitignore")  # of the outputs
+        read = sorted(path for path in list(opened) if not any(name in path for name in ours))
+        loaded = sorted({"tensorflow", "keras", "jax", "torch", "wandb"} & set(sys.modules))
+        name = sys.orig_argv[2].removeprefix("stages.")
+        with open(os.path.join(os.path.dirname(__file__), f"{name}.json"), "w") as file:
+            json.dump([read, loaded], file)
+
+    sys.addaudithook(hook)
+    atexit.register(write)
+"""
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "sitecustomize.py").write_text(WATCH)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +63,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def experiment(clone: Path) -> str:
+def experiment(clone: Path, watched: Path) -> str:
     """Revision of one isolated experiment on the sample."""
     settings = [word for setting in ("dataset=sample", *ONE_EPOCH) for word in ("-S", setting)]
-    run_in(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *settings)
+    run_in(clone, "dvc", "exp", "run", "--temp", "--name", "sample", *settings, PYTHONPATH=str(watched))
     refs = run_in(clone, "git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").stdout.split("\n")
     return next(line.split()[0] for line in refs if line.endswith("/sample"))
 
@@ -43,15 +78,27 @@ def results(clone: Path, experiment: str) -> Path:
     folder.mkdir(exist_ok=True)
     archive = subprocess.run(["git", "archive", experiment], cwd=clone, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
-    for path in ("data/interim", "data/processed", "models", "plots/faces"):
+    for path in ("data/processed", "models", "plots/faces"):
         shutil.rmtree(folder / path, ignore_errors=True)
-        run_in(clone, "dvc", "get", "-q", ".", path, "--rev", experiment, "-o", str(folder / path))
+        Repo.get(str(clone), path, out=str(folder / path), rev=experiment)
     return folder
 
 
 def test_the_workspace_is_untouched(clone: Path, experiment: str) -> None:
     assert run_in(clone, "git", "status", "--porcelain").stdout == ""
     assert "dataset: full" in (clone / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("stage", DESIGN)
+def test_a_stage_reads_what_it_declares_and_nothing_else(watched: Path, experiment: str, stage: str) -> None:
+    opened, loaded = json.loads((watched / f"{stage}.json").read_text())
+    read = {path for path in opened if path.startswith(DATA)}
+    declared = {dep.replace("${dataset}", "sample") for dep in STAGES[stage]["deps"]}
+    below = {dep: {path for path in read if f"{path}/".startswith(f"{dep}/")} for dep in declared}
+    assert read - set().union(*below.values()) == set()
+    assert [dep for dep in declared if dep.startswith(DATA) and not below[dep]] == []
+    assert "params.yaml" in opened
+    assert stage in ("train", "export") or loaded == []  # TensorFlow alone takes seconds and 500 MB
 
 
 def test_every_split_holds_its_faces(results: Path) -> None:

@@ -1,5 +1,6 @@
 """Networks, augmentation, training: pinned sizes, two phases that really differ, resuming without a gap."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -20,6 +22,7 @@ from scipy.special import softmax
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
+from src.network import exporting
 from src.network.augmentation import FaceAugmentation
 from src.network.exporting import (
     build_classifier,
@@ -44,10 +47,12 @@ from src.network.state import (
 from src.network.temperature import fit_temperatures
 from src.network.training import (
     FaceBatches,
+    Phase,
     PlainBatches,
     TrainingRun,
     _kept_epoch,
     _renew_batch_statistics,
+    make_optimizer,
     plan_phases,
     train_network,
 )
@@ -55,7 +60,8 @@ from src.network.wandb_log import Tracker
 from src.network.weights import load_initial_weights, resolve_weights, write_weights
 from src.params import AugmentationParams, TrainParams, load_params
 from src.recognition.classifier import Classifier
-from tests.conftest import ROOT, random_faces
+from tests.conftest import ROOT, random_faces, with_votes
+from tests.realtime_fixtures import write_model
 
 BACKBONES = ("compact", "cnn", "mobilenetv2", "vgg16", "resnet50", "efficientnetb2")
 OFF = AugmentationParams(rotation=0, shift=0, zoom=0, flip=False, brightness=0, contrast=0, erasing=0)
@@ -515,15 +521,43 @@ def test_a_face_counts_as_its_source_does() -> None:
     np.testing.assert_allclose(batches[0][2], [0.5, 1.5] * 14, rtol=1e-6)  # one batch, in the order of the faces
 
 
-@pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "cosine"), ("sgd", "plateau")])
-def test_schedules_and_early_stopping(tmp_path: Path, schedule: str, optimizer: str) -> None:
+def test_a_plateau_halves_the_rate_and_patience_ends_it(tmp_path: Path) -> None:
+    """So small a rate never improves. Synthetic faces do not count as learned."""
     train, validation = _sets()
+    train.labels["synthetic"] = np.arange(len(train)) % 4 == 0
     params = _params(
-        schedule=schedule, optimizer=optimizer, epochs=4, early_stopping=1, learning_rate=0.0, precision="float32"
+        schedule="plateau", optimizer="adam", epochs=9, early_stopping=5, learning_rate=1e-6, precision="float32"
     )
     trained = train_network(train, validation, params, tmp_path, Tracker({}))
-    assert len(trained.history) == 2  # a rate of zero never improves, so patience ends it
+    assert [row["learning_rate"] for row in trained.history] == [1e-6] * 5 + [5e-7]
     assert trained.report["kept_epochs"] == [1]
+    assert trained.report["train"]["n"] == len(train) * 3 // 4
+
+
+def test_the_rate_rises_and_falls_as_a_cosine() -> None:
+    params = _params(schedule="cosine", warmup_fraction=0.25)
+    rate: Any = make_optimizer(params, Phase("scratch", 4, 0.1, False), 10)._learning_rate
+    assert [float(rate(step)) for step in (0, 5, 10, 25, 40)] == pytest.approx([0.004, 0.052, 0.1, 0.05, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_weights_decay_and_biases_do_not(optimizer: str) -> None:
+    params = _params(schedule="constant", optimizer=optimizer, weight_decay=0.1)
+    layer = keras.layers.Dense(2, kernel_initializer="ones", bias_initializer="ones")
+    layer.build((None, 3))
+    weights = [layer.kernel, layer.bias]
+    make_optimizer(params, Phase("scratch", 1, 0.5, False), 1).apply([0 * weight for weight in weights], weights)
+    assert np.unique(layer.kernel) == pytest.approx(0.95)
+    assert np.unique(layer.bias) == pytest.approx(1)
+
+
+def test_votes_are_learned_beside_the_label() -> None:
+    faces = with_votes(random_faces(4))
+    one_hot = np.eye(7)[faces.targets]
+    assert np.abs(faces.distributions - one_hot).max() == pytest.approx(0.6)
+    for share in (0.25, 1.0):
+        batches = FaceBatches(faces, _params(batch_size=28, vote_weight=share), (1,))
+        np.testing.assert_allclose(batches[0][1], (1 - share) * one_hot + share * faces.distributions, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -538,13 +572,6 @@ def test_patience_is_counted_within_a_phase(tmp_path: Path) -> None:
     trained = train_network(train, validation, params, tmp_path / "state", Tracker({}))
     assert [row["phase"] for row in trained.history] == ["frozen", "frozen", "fine-tune", "fine-tune"]
     assert trained.report["kept_epochs"] == [1]
-
-
-def test_synthetic_faces_do_not_count_as_learned(tmp_path: Path) -> None:
-    train, validation = _sets()
-    train.labels["synthetic"] = np.arange(len(train)) % 4 == 0
-    trained = train_network(train, validation, _params(), tmp_path, Tracker({}))
-    assert trained.report["train"]["n"] == len(train) * 3 // 4
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv2", "vgg16", "resnet50", "efficientnetb2"])
@@ -638,6 +665,16 @@ def test_exports_agree_with_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     answers = with_features(trained.network)
     probabilities = build_classifier(answers, calibrate(answers, validation)).predict(faces[..., None], verbose=0)
     assert np.ptp(probabilities, axis=0).max() > 0.1, "the network answers the same to every face"
+
+
+@pytest.mark.parametrize(("off", "refused"), [(5e-5, False), (3e-4, True), (float("nan"), True)])
+def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path, off: float, refused: bool) -> None:
+    faces, path = random_faces(2).images, tmp_path / "model.onnx"
+    answers = Classifier(write_model(path)).predict(faces) + off
+    model: Any = SimpleNamespace(predict=lambda *_, **__: answers)
+    facts: Any = SimpleNamespace(backbone="cnn")
+    with pytest.raises(UserError, match="differs from Keras") if refused else contextlib.nullcontext():
+        exporting._export(lambda *_: None, model, facts, path, faces)
 
 
 @pytest.mark.parametrize("backbone", [pytest.param("compact", marks=pytest.mark.slow), "cnn"])

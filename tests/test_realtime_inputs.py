@@ -113,7 +113,7 @@ def test_a_phone_photo_turned_in_all_eight_ways(look: Look, photo: np.ndarray, t
         assert max(iou(drawn, wanted) for wanted in FACES) > 0.5, row
 
 
-def test_a_photo_of_48_megapixels(look: Look, photo: np.ndarray, tmp_path: Path) -> None:
+def test_a_photo_of_38_megapixels(look: Look, photo: np.ndarray, tmp_path: Path) -> None:
     scale = 8000 / 440
     cv2.imwrite(str(tmp_path / "large.jpg"), cv2.resize(photo, None, fx=scale, fy=scale * 1.0))
     result = look("large.jpg", "--output", "seen.jpg")

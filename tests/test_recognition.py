@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import hashlib
-import http.server
 import re
 import subprocess
 import sys
@@ -49,6 +48,8 @@ from tests.realtime_fixtures import (
     KnownBoxes,
     find_real,
     find_yunet,
+    serve,
+    web_files,
     write_collage,
     write_model,
 )
@@ -443,23 +444,12 @@ def test_a_hundred_faces_keep_their_ids(model: Path) -> None:
 # --- detection --------------------------------------------------------------------------------------------------------
 
 
-class _Files(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def file_server(tmp_path: Path) -> Iterator[str]:
     """A web server for the files in tmp_path/web."""
     (tmp_path / "web").mkdir()
-
-    def handle(*arguments: object) -> _Files:
-        return _Files(*arguments, directory=str(tmp_path / "web"))  # type: ignore[arg-type]
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handle) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serve(web_files(tmp_path / "web")) as host:
+        yield f"http://{host}"
 
 
 def test_a_wrong_download_is_refused(file_server: str, tmp_path: Path) -> None:

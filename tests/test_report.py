@@ -113,7 +113,9 @@ def repository(unchanged: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def real(unchanged: Path) -> Contents:
-    return read_contents(unchanged)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("src.report.revisions._dvc_table", lambda *arguments: "")
+        return read_contents(unchanged)
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
-"""What flows into the pipeline: a further source, files that are read and declared, and data that are not there."""
+"""What flows into the pipeline: a further source, and data that are not there."""
 
-import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,68 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 from src.datasets.registry import SOURCES
 from src.expressions import EXPRESSIONS
 from src.faceset import FaceSet
-from tests.conftest import ROOT, SAMPLE, copy_of_project, run_in
+from tests.conftest import ROOT, copy_of_project, run_in
 from tools.drawn_faces import draw_face
-
-DATA_STAGES = ("ingest_fer2013", "ingest_expw", "crop", "split", "undersample", "smote")
-
-# Runs the data stages; writes down which files each opens for reading, and for which sections of params.yaml it asks.
-WATCH = """
-import importlib, json, os, sys
-import src.params
-
-stage, opened, asked = None, {}, {}
-
-def hook(event, arguments):
-    if stage and event == "open" and isinstance(arguments[0], (str, os.PathLike)):
-        if not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            opened[stage].add(os.path.relpath(os.path.abspath(arguments[0])))
-
-class Asked:
-    def __init__(self, params):
-        self.params = params
-    def __getattr__(self, name):
-        asked[stage].add(name)
-        return getattr(self.params, name)
-
-load = src.params.load_params
-src.params.load_params = lambda: Asked(load())
-stages = {name: importlib.import_module(f"stages.{name}") for name in sys.argv[1:]}
-sys.addaudithook(hook)
-for stage, module in stages.items():
-    opened[stage], asked[stage] = set(), set()
-    module.main()
-stage = None
-with open("watched.json", "w") as file:
-    json.dump({name: [sorted(opened[name]), sorted(asked[name])] for name in stages}, file)
-"""
-
-
-def test_data_stages_read_what_they_declare_and_nothing_else(tmp_path: Path, params_content: dict) -> None:
-    params_content["dataset"] = "sample"
-    params_content["split"]["copy_similarity"] = 0.95
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params_content), encoding="utf-8")
-    (tmp_path / "data/raw").mkdir(parents=True)
-    (tmp_path / "data/raw/sample").symlink_to(SAMPLE)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
-    run = [sys.executable, "-c", WATCH, *DATA_STAGES]
-    result = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    watched = json.loads((tmp_path / "watched.json").read_text())
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for name in DATA_STAGES:
-        declared = [dep.replace("${dataset}", "sample") for dep in stages[name]["deps"] if not dep.endswith(".py")]
-        read = {path for path in watched[name][0] if not path.startswith("..") and ".partial-" not in path}
-        undeclared = {path for path in read if not any(f"{path}/".startswith(f"{dep}/") for dep in declared)}
-        assert undeclared == {"params.yaml"}, name
-        unread = [dep for dep in declared if not any(f"{path}/".startswith(f"{dep}/") for path in read)]
-        assert unread == [], name
-        assert set(watched[name][1]) == {key.split(".")[0] for key in stages[name]["params"]}, name
 
 
 def test_missing_data_under_dvc_repro_lead_to_how_to_get_them(tmp_path: Path) -> None:

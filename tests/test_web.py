@@ -307,12 +307,6 @@ def test_it_imports_nothing_of_the_pipeline() -> None:
     assert not {name for name in loaded.split() if name.startswith(("src.network", "stages", "tools"))}
 
 
-def test_nothing_below_imports_the_page() -> None:
-    for room in ("recognition", "realtime", "network", "preparation", "datasets", "evaluation"):
-        for path in (ROOT / "src" / room).glob("*.py"):
-            assert "src.web" not in path.read_text(encoding="utf-8"), path
-
-
 def test_its_locks_fit_the_others() -> None:
     """No package in two versions. .venv has the page's packages too, but one OpenCV, since two overwrite each other."""
 
