@@ -1,8 +1,8 @@
 """What users get wrong between split and export: one message, a non-zero exit code, earlier outputs intact.
 
-Each case runs the real stage in this process, and one in a process of its own (of each stage: the slow tests). Raw data in every state
-of damage: test_fer2013, test_expw, test_cropping; wrong parameters: test_params; damaged FaceSets and networks:
-test_faceset, test_network; at evaluate: test_evaluate.
+Each case runs the real stage in this process, and one in a process of its own (of each stage: the slow tests). Raw data
+in every state of damage: test_fer2013, test_expw, test_cropping; wrong parameters: test_params; damaged FaceSets and
+networks: test_faceset, test_network; at evaluate: test_evaluate.
 """
 
 from collections.abc import Callable
