@@ -125,7 +125,7 @@ def test_short_trainings_are_in_the_table_and_not_in_the_picture(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(leaderboard, "draw_accuracy", lambda path, table, left_out: drawn.extend([table, left_out]))
+    monkeypatch.setattr(leaderboard, "draw_accuracy", lambda path, tables, left_out: drawn.extend([*tables, left_out]))
     _entry(project, "reference-1", 0.1)
     _entry(project, "reference-2", 0.5)
     leaderboard.rebuild()

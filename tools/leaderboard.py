@@ -135,8 +135,9 @@ def rebuild() -> None:
     with replace_file(TABLE) as partial:
         pd.concat(tables).to_csv(partial, index=False, lineterminator="\n")
     short = {name for name, entry in LEADERBOARD.items() if entry.too_short}
-    drawn = tables[0][~tables[0]["name"].isin(short)]
-    draw_accuracy(PICTURE, drawn, sorted(short & set(tables[0]["name"])))
+    drawn = [part[~part["name"].isin(short)] for part in tables]
+    left_out = sorted(short & {name for part in tables for name in part["name"]})
+    draw_accuracy(PICTURE, [part for part in drawn if len(part)], left_out)
     for part in tables:
         print(f"\n{_same_faces(part)}\n{summary(part)}")
 
@@ -175,9 +176,10 @@ def summary(table: pd.DataFrame) -> str:
     return shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
 
 
-def draw_accuracy(path: Path, table: pd.DataFrame, left_out: list[str]) -> None:
-    """Accuracy with its 95 % interval, and macro F1 (hollow); ranked by the first panel."""
-    drawn = table.iloc[::-1].reset_index(drop=True)
+def draw_accuracy(path: Path, tables: list[pd.DataFrame], left_out: list[str]) -> None:
+    """Accuracy with its 95 % interval, and macro F1 (hollow); tables of other faces or labels below a line, since they
+    are not ranked with those above it."""
+    drawn = pd.concat(tables, ignore_index=True).iloc[::-1].reset_index(drop=True)
     groups = {key: title for key, title in GROUPS.items() if _numbers(drawn, f"{key}_accuracy").notna().any()}
     ranked_by = next((key for key in groups if key.startswith("validation")), "")
     groups = {key: title for key, title in groups.items() if key == ranked_by or key.startswith("test")}
@@ -189,10 +191,15 @@ def draw_accuracy(path: Path, table: pd.DataFrame, left_out: list[str]) -> None:
             axes.errorbar(accuracy, drawn.index, xerr=[accuracy - low, high - accuracy], fmt="o", **style)
             macro_f1 = _numbers(drawn, f"{group}_macro_f1")
             axes.plot(macro_f1, drawn.index, "o", color=_COLOURS[place], fillstyle="none", label="macro F1")
-            axes.set_title(f"{title}\n(n = {int(_numbers(drawn, f'{group}_n').max()):,})", fontsize=8)
+            counts = sorted(set(_numbers(drawn, f"{group}_n").dropna()), reverse=True)
+            axes.set_title(f"{title}\n(n = {' or '.join(f'{count:,.0f}' for count in counts)})", fontsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=2))
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes.grid(axis="x")
+            below = len(drawn) - 0.5
+            for part in tables[:-1]:
+                below -= len(part)
+                axes.axhline(below, color="#777777", linewidth=0.8)
         panels[0].legend(loc="lower right", fontsize=7)
         panels[0].set_yticks(drawn.index, [f"{row['name']}: {row['title']}" for _, row in drawn.iterrows()], fontsize=8)
         panels[0].set_ylim(-0.7, len(drawn) - 0.3)
