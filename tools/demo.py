@@ -1,9 +1,10 @@
 """Run the whole pipeline on the bundled sample as an isolated DVC experiment; show what comes out.
 
-`make demo`, or `python -m tools.demo`; 80 s on two idle cores with AVX-512, two and a half minutes with AVX2. Leaves params.yaml, dvc.lock, metrics/, models/ of
-the workspace as they are. Writes build/demo: metrics/, plots/, models/ (the exported model and its card), and a drawn
-clip that the model just exported has annotated, with its table and timeline. Each run replaces the last one and its
-experiment, which build/demo/experiment.txt names; other experiments stay, whatever they are called.
+`make demo`, or `python -m tools.demo`; 80 s on two idle cores with AVX-512, two and a half minutes with AVX2. Leaves
+params.yaml, dvc.lock, metrics/, models/ of the workspace as they are. Writes build/demo: metrics/, plots/, models/ (the
+exported model and its card), and a drawn clip that the model just exported has annotated, with its table and timeline.
+Each run replaces the last one and its experiment, which build/demo/experiment.txt names; other experiments stay,
+whatever they are called.
 """
 
 import argparse
