@@ -87,14 +87,20 @@ def test_faces_that_do_not_go_with_the_parameters(tmp_path: Path, run_stage: Run
     check_refusal(tmp_path, lambda: run_stage(stage, **sections), words)
 
 
-@pytest.mark.parametrize("stage", [name for name in INPUTS if name != "split"])
-def test_damaged_faces_stop_a_stage(tmp_path: Path, run_stage: RunStage, stage: str) -> None:
-    prepare(tmp_path, stage)
-    path = tmp_path / INPUTS[stage][-1] / "images.npy"
+def damage(folder: Path, stage: str) -> list[str]:
+    """Cut the end off one of the stage's inputs; words of the message."""
+    prepare(folder, stage)
+    path = folder / INPUTS[stage][-1] / "images.npy"
     path.write_bytes(path.read_bytes()[:-100])
     if stage == "export":
-        random_network(tmp_path / "models/train")
-    check_refusal(tmp_path, lambda: run_stage(stage, train=SHORT), ["is damaged", INPUTS[stage][-1]])
+        random_network(folder / "models/train")
+    return ["is damaged", INPUTS[stage][-1]]
+
+
+@pytest.mark.parametrize("stage", INPUTS)
+def test_damaged_faces_stop_a_stage(tmp_path: Path, run_stage: RunStage, stage: str) -> None:
+    words = damage(tmp_path, stage)
+    check_refusal(tmp_path, lambda: run_stage(stage, train=SHORT), words)
 
 
 def test_every_stage_ends_through_one_door() -> None:
@@ -104,15 +110,11 @@ def test_every_stage_ends_through_one_door() -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", ["split", *(pytest.param(name, marks=pytest.mark.slow) for name in INPUTS if name != "split")]
+    "stage", [name if name == "split" else pytest.param(name, marks=pytest.mark.slow) for name in INPUTS]
 )
 def test_exit_code_and_message_of_a_process(tmp_path: Path, run_stage: RunStage, stage: str) -> None:
-    prepare(tmp_path, stage)
-    path = tmp_path / INPUTS[stage][-1] / "images.npy"
-    path.write_bytes(path.read_bytes()[:-100])
-    if stage == "export":
-        random_network(tmp_path / "models/train")
-    check_refusal(tmp_path, lambda: run_stage(stage, alone=True, train=SHORT), ["is damaged", INPUTS[stage][-1]])
+    words = damage(tmp_path, stage)
+    check_refusal(tmp_path, lambda: run_stage(stage, alone=True, train=SHORT), words)
 
 
 FULL_DISK = {  # stage: (folder of the outputs, its size; the inputs fit, the outputs do not)

@@ -51,8 +51,8 @@ def download(name: str, root: Path) -> None:
             source.find(target)
         except UserError as error:
             raise UserError(
-                f"{target} is not empty, so nothing was fetched: {error} To fetch {source.TITLE}, move away what is "
-                "there, run this again, and put back what belongs to it."
+                f"{target} is not empty, so nothing was fetched: {error} Or move away what is there, run this again, "
+                "and put back what belongs to it."
             ) from error
         print(f"{target} already holds {source.TITLE}.")
     else:

@@ -80,7 +80,7 @@ def _find_photos(folder: Path, trees: list[FileTree]) -> tuple[PhotoFolder, dict
         join = f"cat {whole.name}.* > {whole.name} && " if packed[2] else ""
         how = (
             f"Unpack ExpW's 7z archive with `cd {whole.parent} && {join}7z x {whole.name} && rm {whole.name}*` "
-            "(package p7zip-full; 16 GB of disk)."
+            f"(package p7zip-full; {24 if join else 16} GB of disk)."
         )
     raise UserError(f"{folder} holds no photos; expected {LAYOUTS}. {how}")
 

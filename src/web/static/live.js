@@ -164,4 +164,4 @@ $("live-camera").addEventListener("change", () => {
   start();
 });
 addEventListener("pagehide", () => stop());
-panels.set("live", { left: () => $("live-status").textContent.startsWith("The camera is off") || stop() });
+panels.set("live", { left: () => run && stop() }); // also while the browser asks

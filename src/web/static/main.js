@@ -97,7 +97,7 @@ export async function showPicture(parent, title, content, result) {
     image.close();
     return encoded(canvas, ...kind);
   };
-  const show = () => (drawing = drawing.then(async () => {
+  const show = () => (drawing = drawing.catch(() => {}).then(async () => {
     URL.revokeObjectURL(picture.src);
     picture.src = URL.createObjectURL(await draw("image/jpeg", 0.92));
   }));
