@@ -44,6 +44,7 @@ class IngestFer2013Params(_Section):
 
 
 class IngestExpwParams(_Section):
+    enabled: bool
     confidence_min: Annotated[Number, Field(ge=0, le=100)]
     max_bad_fraction: Fraction
 

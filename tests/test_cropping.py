@@ -26,7 +26,7 @@ from tests.conftest import random_faces
 from tests.raw_data import contents, encode, expw_files, huge_jpeg, texture, write_files, zip_bytes
 
 RunStage = Callable[..., subprocess.CompletedProcess[str]]
-SETTINGS = IngestExpwParams(confidence_min=0.0, max_bad_fraction=0.0)
+SETTINGS = IngestExpwParams(enabled=True, confidence_min=0.0, max_bad_fraction=0.0)
 
 
 def photos_in(path: Path) -> PhotoFolder:

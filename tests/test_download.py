@@ -9,6 +9,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import pytest
 from src.datasets import ferplus
 from src.datasets.download import main
 from src.errors import run_program
+from tests.conftest import ROOT
 from tests.raw_data import contents, expw_files, fer2013_csv, write_files, zip_bytes
 
 Download = Callable[..., tuple[str, str]]
@@ -101,6 +103,7 @@ def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """The program in an empty folder with an empty home: download("fer2013", token="secret") -> message, output."""
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir()
+    shutil.copy(ROOT / "params.yaml", work)
     monkeypatch.chdir(work)
     for name in os.environ:
         if ("KAGGLE" in name and name != "KAGGLE_TEST_ADDRESS") or "proxy" in name.lower():
@@ -139,7 +142,7 @@ def test_without_network_or_token_it_says_both(download: Download) -> None:
     assert "KAGGLE_API_TOKEN" in message
     assert "~/.kaggle/kaggle.json" in message
     assert "data/raw/full/fer2013" in message
-    assert contents(Path()) == {}
+    assert contents(Path("data")) == {}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_interrupted_download_resumes_and_is_put_in_place(kaggle: Kaggle, downlo
     kaggle.stop_after = 3 * 2**20
     message = error_of(download("fer2013", KAGGLE_API_TOKEN="secret"))
     assert "same command again" in message
-    assert contents(Path()) == {}
+    assert contents(Path("data")) == {}
 
     message, output = download("fer2013", KAGGLE_API_TOKEN="secret")
     assert message == "", output
@@ -221,7 +224,7 @@ def test_download_of_something_else_is_not_put_in_place(kaggle: Kaggle, download
     kaggle.archive = zip_bytes({"readme.txt": b"x"})
     message = error_of(download("expw", KAGGLE_API_TOKEN="secret"))
     assert "holds no photos" in message
-    assert contents(Path()) == {}
+    assert contents(Path("data")) == {}
 
 
 def test_what_is_packed_is_put_in_place_and_how_to_unpack_it_is_said(kaggle: Kaggle, download: Download) -> None:
@@ -247,6 +250,14 @@ class TestCheck:
         assert "has no fer2013new.csv, which ingest_fer2013.labels=ferplus needs" in said
         write_files(Path("data/raw/full/fer2013"), {"fer2013new.csv": b""})
         assert download("--check") == ("", "")
+
+    def test_without_expw(self, download: Download) -> None:
+        write_files(Path("data/raw/full/fer2013"), {"fer2013.csv": fer2013_csv().encode(), "fer2013new.csv": b""})
+        assert "To do without ExpW" in error_of(download("--check"))
+        settings = Path("params.yaml")
+        settings.write_text(settings.read_text(encoding="utf-8").replace("enabled: true", "enabled: false", 1))
+        assert download("--check") == ("", "")
+        assert Path("data/raw/full/expw").is_dir()  # DVC wants it to be there
 
     def test_fresh_clone_names_every_way(self, download: Download) -> None:
         message = error_of(download("--check"))

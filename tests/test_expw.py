@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.datasets.expw import find, load
 from src.errors import UserError
 from src.expressions import EXPRESSIONS
+from src.faceset import FaceSet
 from src.params import IngestExpwParams
+from tests.conftest import ROOT, random_faces
 from tests.raw_data import (
     PHOTO_HEIGHT,
     PHOTO_WIDTH,
@@ -57,7 +60,9 @@ def read(
     folder: Path, files: dict[str, bytes], max_bad_fraction: float = 0.0, confidence_min: float = 0.0
 ) -> tuple[pd.DataFrame, dict]:
     write_files(folder, files)
-    return load(folder, IngestExpwParams(confidence_min=confidence_min, max_bad_fraction=max_bad_fraction))
+    return load(
+        folder, IngestExpwParams(enabled=True, confidence_min=confidence_min, max_bad_fraction=max_bad_fraction)
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -214,6 +219,19 @@ def test_unusable_data_is_one_clear_error(tmp_path: Path, case: str) -> None:
     with pytest.raises(UserError) as caught:
         read(tmp_path, files, max_bad_fraction=0.02)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_stage_without_expw(tmp_path: Path, run_stage: RunStage) -> None:
+    """FER2013 alone: no data needed, and every declared output there."""
+    result = run_stage("ingest_expw", dataset="full", ingest_expw={"enabled": False})
+    assert result.returncode == 0, result.stderr
+    assert "ExpW: 0 faces" in result.stdout
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for out in stages["ingest_expw"]["outs"]:
+        assert (tmp_path / (out if isinstance(out, str) else next(iter(out)))).is_file()
+    random_faces(2).save(tmp_path / "data/interim/fer2013")
+    assert run_stage("crop", dataset="full").returncode == 0
+    assert set(FaceSet.load(tmp_path / "data/interim/faces").labels["source"]) == {"fer2013"}
 
 
 def test_our_own_mistakes_are_no_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

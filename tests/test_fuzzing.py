@@ -199,7 +199,7 @@ def test_fer2013(files: Files, bad: float) -> None:
 )
 def test_expw_and_crops(files: Files, bad: float) -> None:
     with written(files) as folder:
-        table = expw.load(folder, IngestExpwParams(confidence_min=0, max_bad_fraction=bad))[0]
+        table = expw.load(folder, IngestExpwParams(enabled=True, confidence_min=0, max_bad_fraction=bad))[0]
         boxes = list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None))
         crops, failures = crop_faces(expw.find(folder).photos, list(table["photo"]), boxes, 48, 0.1)
         assert len(crops) == len(table) >= len(failures)

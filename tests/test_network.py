@@ -253,6 +253,17 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_initial_weights(build_network(cnn), cnn, str(tmp_path / "absent.npz"))
 
 
+def test_released_weights_are_of_the_released_model() -> None:
+    """So that a training starts where the released one ended."""
+    spec = resolve_spec(_params(backbone="compact"), 48)
+    network, faces = build_network(spec), random_faces(8).images
+    load_initial_weights(network, spec, str(ROOT / "pretrained/network.npz"))
+    logits = network.predict_on_batch(faces.astype(np.float32)[..., None])
+    log_probabilities = np.log(Classifier(ROOT / "pretrained/model.onnx").predict(faces))
+    for ours, theirs in zip(logits, log_probabilities, strict=True):  # apart from each face's temperature
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.9999
+
+
 @pytest.mark.slow
 def test_failed_imagenet_download_says_what_to_do(tmp_path: Path) -> None:
     code = (

@@ -5,19 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from src.errors import UserError
 from src.evaluation.model_card import SAMPLE_SENTENCE, file_digest
 from src.recognition.classifier import VARIANTS
 from tests.conftest import ROOT
-from tools.release import FILES, MAX_BYTES, release
+from tools.release import FILES, MAX_BYTES, WEIGHTS, release
 
 
 def _models(folder: Path) -> Path:
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
+    (folder / WEIGHTS).parent.mkdir(exist_ok=True)
+    np.savez(folder / WEIGHTS, np.arange(3, dtype=np.float32))
     _describe(folder)
     return folder
 
@@ -37,8 +40,11 @@ def test_release_replaces_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "pretrained/old").write_text("old")
     release(_models(tmp_path / "models"), tmp_path / "pretrained")
     assert sorted(path.name for path in (tmp_path / "pretrained").iterdir()) == [
-        "model.onnx", "model.tflite", "model_card.md",
+        "model.onnx", "model.tflite", "model_card.md", "network.npz",
     ]  # fmt: skip
+    with np.load(tmp_path / "pretrained/network.npz") as weights:
+        assert weights["arr_0"].dtype == np.float16
+        assert weights["arr_0"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", VARIANTS.values())
@@ -50,13 +56,13 @@ def test_a_variant_goes_along(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "pretrained" / name).read_text() == "small"
 
 
-@pytest.mark.parametrize("missing", FILES)
+@pytest.mark.parametrize("missing", [*FILES, WEIGHTS])
 def test_missing_file_keeps_the_old_release(tmp_path: Path, missing: str) -> None:
     release(_models(tmp_path / "models"), tmp_path / "pretrained")
     (tmp_path / "models" / missing).unlink()
     with pytest.raises(UserError, match="dvc repro"):
         release(tmp_path / "models", tmp_path / "pretrained")
-    assert len(list((tmp_path / "pretrained").iterdir())) == 3
+    assert len(list((tmp_path / "pretrained").iterdir())) == 4
 
 
 def test_a_large_model_is_refused(tmp_path: Path) -> None:

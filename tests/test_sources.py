@@ -113,7 +113,9 @@ def test_a_third_source_is_a_module_a_stage_and_a_section(tmp_path: Path) -> Non
     (project / "stages/ingest_toy.py").write_text(TOY_STAGE)
     insert(project / "dvc.yaml", "  crop:\n", TOY_ENTRY)
     insert(
-        project / "params.yaml", "\ncrop:\n", "\ningest_toy:\n  max_bad_fraction: 0.0\n  confidence_min: 0.0\n\ncrop:\n"
+        project / "params.yaml",
+        "\ncrop:\n",
+        "\ningest_toy:\n  enabled: true\n  max_bad_fraction: 0.0\n  confidence_min: 0.0\n\ncrop:\n",
     )
     section = "    ingest_expw: IngestExpwParams\n"
     insert(project / "src/params.py", section, section + "    ingest_toy: IngestExpwParams\n")

@@ -1,12 +1,15 @@
 """Copy the current model and its card from models/ to pretrained/, which is in Git.
 
-`make release`, or `python -m tools.release`. Raises UserError when there is no model, when it is over 12 MB, when it
-is not the one that the card describes, or when it is a model of the drawn sample.
+`make release`, or `python -m tools.release`. The weights go along in half precision, for trainings that start from
+them. Raises UserError when there is no model, when it is over 12 MB, when it is not the one that the card describes, or
+when it is a model of the drawn sample.
 """
 
 import argparse
 import shutil
 from pathlib import Path
+
+import numpy as np
 
 from src.errors import UserError, run_program
 from src.evaluation.model_card import SAMPLE_SENTENCE, file_digest
@@ -16,11 +19,12 @@ from src.storage import replace_directory
 MAX_BYTES = 12_000_000
 CARD = "model_card.md"
 FILES = ("export/model.onnx", "export/model.tflite", CARD)
+WEIGHTS = "train/network.npz"
 
 
 def release(models: Path, pretrained: Path) -> None:
     """Replace `pretrained` by the exported model and card of `models`."""
-    for name in FILES:
+    for name in (*FILES, WEIGHTS):
         if not (models / name).is_file():
             raise UserError(f"{models / name} is missing. Make it with `dvc repro`, or fetch it with `dvc pull`.")
     card = (models / CARD).read_text(encoding="utf-8")
@@ -42,6 +46,10 @@ def release(models: Path, pretrained: Path) -> None:
     with replace_directory(pretrained) as partial:
         for name in names:
             shutil.copyfile(models / name, partial / Path(name).name)
+        with np.load(models / WEIGHTS) as weights:
+            np.savez(
+                partial / Path(WEIGHTS).name, **{name: array.astype(np.float16) for name, array in weights.items()}
+            )
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from src.datasets import ferplus
 from src.datasets.registry import SOURCES
 from src.errors import UserError, run_program
+from src.params import load_params
 from src.storage import replace_directory, replace_file
 
 
@@ -28,6 +29,9 @@ def check(root: Path) -> None:
         try:
             source.find(root / name)
         except UserError as error:
+            if name == "expw" and not load_params().ingest_expw.enabled:
+                (root / name).mkdir(parents=True, exist_ok=True)  # DVC wants it to be there
+                continue
             problems.append(f"- {error}")
     if not problems:
         if ferplus.find_votes(root / "fer2013") is None:
@@ -39,6 +43,8 @@ def check(root: Path) -> None:
     tracked = [f"{root / name}.dvc" for name in SOURCES if Path(f"{root / name}.dvc").exists()]
     if tracked:
         problems.append(f"If somebody has pushed the data to your DVC remote: dvc pull {' '.join(tracked)}")
+    if any(f"{root / 'expw'} " in problem for problem in problems):
+        problems.append("To do without ExpW: `enabled: false` under ingest_expw in params.yaml, then run this again.")
     problems.append(f"Then: dvc add {' '.join(str(root / name) for name in SOURCES)}")
     raise UserError("the raw data is not complete.\n" + "\n".join(problems))
 

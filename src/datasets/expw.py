@@ -105,12 +105,15 @@ def load(folder: str | Path, settings: IngestExpwParams) -> tuple[pd.DataFrame, 
     """Read and check ExpW's labels; of the photos only the headers are read.
 
     Returns the table (`BOX_COLUMNS`, in the order of label.lst, boxes in whole pixels inside their photo) without the
-    faces of less than `settings.confidence_min` percent, and a report of what was read and skipped. Raises UserError
-    when data is missing, when more than `settings.max_bad_fraction` of the rows is unusable, or when a class is left
-    without a face. Of rows that name the same face of a photo the first one counts.
+    faces of less than `settings.confidence_min` percent, and a report of what was read and skipped; an empty table
+    where ExpW is not enabled. Raises UserError when data is missing, when more than `settings.max_bad_fraction` of the
+    rows is unusable, or when a class is left without a face. Of rows that name the same face of a photo the first one
+    counts.
     """
-    files = find(folder)
     skipped = SkippedRows()
+    if not settings.enabled:
+        return pd.DataFrame(columns=list(BOX_COLUMNS)), {"faces": 0, "photos": 0, "skipped": skipped.report()}
+    files = find(folder)
     headers: dict[str, PhotoHeader | str] = {}
     rows: dict[str, tuple[str, str, int, int, int, int, float, str, str]] = {}  # by image_name
     rows_read = repeated = below_confidence = boxes_clipped = 0

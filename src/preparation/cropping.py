@@ -89,7 +89,9 @@ def read_box_table(path: str | Path) -> pd.DataFrame:
     """The table of faces in photos that an ingest stage has written. Raises UserError when it is damaged."""
     try:
         table = pd.read_csv(path, keep_default_na=False, dtype={"image_name": str, "photo": str, "group": str})
-        if tuple(table.columns) != BOX_COLUMNS or any(table[name].dtype.kind != "i" for name in BOX_COLUMNS[2:6]):
+        if tuple(table.columns) != BOX_COLUMNS or any(
+            len(table) and table[name].dtype.kind != "i" for name in BOX_COLUMNS[2:6]
+        ):
             raise ValueError(f"expected the columns {', '.join(BOX_COLUMNS)}")
     except ValueError as error:
         again = f"dvc repro -f -s ingest_{Path(path).stem}"
@@ -133,6 +135,8 @@ def combine(raw: str | Path, interim: str | Path, settings: CropParams) -> tuple
             images[name], labels = resize_faces(faces, settings.image_size), faces.labels
         elif path.with_suffix(".csv").is_file():
             table = read_box_table(path.with_suffix(".csv"))
+            if table.empty:  # the source is left out
+                continue
             rows_read += len(table)
             images[name], labels = _crop_table(table, source.find(Path(raw, name)).photos, settings, skipped)
         else:
