@@ -198,6 +198,11 @@ def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, li
             f"{tree.path} has pictures in folders of unknown class: {', '.join(unknown[:5])}; expected "
             f"{', '.join(EXPRESSIONS)}. Rename or remove these folders."
         )
+    if not any(_STEM.fullmatch(match["stem"]) for _, match in matches):
+        raise UserError(
+            f"{tree.path} has pictures whose names ({matches[0][0]}) do not tell the official part of FER2013 that they "
+            f"belong to: a copy packed anew. Expected {LAYOUTS}. `python -m src.datasets.download fer2013` fetches one."
+        )
     images: dict[LabelRow, np.ndarray] = {}
     seen: dict[str, str] = {}
     for name, match in tqdm(matches, unit=" pictures", desc="fer2013", mininterval=1):
