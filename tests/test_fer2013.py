@@ -229,7 +229,11 @@ FATAL: dict[str, tuple[dict[str, bytes], list[str]]] = {
     ),
     "pictures whose names say no usage": (
         {"train/happy/im0.png": b"x", "train/sad/im1.png": b"x"},
-        ["names (train/happy/im0.png) do not tell the official part", "train/<class>/Training_*.jpg", "download fer2013"],
+        [
+            "names (train/happy/im0.png) do not tell to which official part",
+            "train/<class>/Training_*.jpg",
+            "download fer2013",
+        ],
     ),
     "zip bomb": ({"a.zip": bomb_bytes()}, ["would unpack to 52.0 GiB", "at most"]),
     "header only": ({"fer2013.csv": b"emotion,pixels,Usage\n"}, ["holds no rows"]),
