@@ -5,6 +5,7 @@ and, where the faces are marked, `x, y, width, height` in pixels of the picture 
 relative to it.
 """
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ def _list_csv(path: Path) -> list[LabelledPicture]:
         head = path.read_text(encoding="utf-8-sig").partition("\n")[0]
         separator = ";" if ";" in head and "," not in head else ","  # as spreadsheets write it in much of the world
         how: dict[str, Any] = {"index_col": False, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-        table = pd.read_csv(path, sep=separator, **how).rename(columns=str.strip)
+        with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):  # of a comma behind each row
+            table = pd.read_csv(path, sep=separator, **how).rename(columns=str.strip)
     except ValueError as error:  # pandas' parser errors and bad UTF-8 are ValueErrors
         raise UserError(f"{path} cannot be read as CSV ({' '.join(str(error).split())}).") from error
     missing = [column for column in ("image", "expression") if column not in table]
