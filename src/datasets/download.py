@@ -43,7 +43,7 @@ def check(root: Path) -> None:
     tracked = [f"{root / name}.dvc" for name in SOURCES if Path(f"{root / name}.dvc").exists()]
     if tracked:
         problems.append(f"If somebody has pushed the data to your DVC remote: dvc pull {' '.join(tracked)}")
-    if any(f"{root / 'expw'} " in problem for problem in problems):
+    if not (root / "expw").exists():
         problems.append("To do without ExpW: `enabled: false` under ingest_expw in params.yaml, then run this again.")
     problems.append(f"Then: dvc add {' '.join(str(root / name) for name in SOURCES)}")
     raise UserError("the raw data is not complete.\n" + "\n".join(problems))

@@ -74,7 +74,7 @@ def _find_photos(folder: Path, trees: list[FileTree]) -> tuple[PhotoFolder, dict
             "others."
         )
     packed = next(filter(None, map(_SEVEN_ZIP.fullmatch, sorted(trees[0].sizes))), None)
-    how = "Put them there, or fetch them with `python -m src.datasets.download expw`."
+    how = "Put them there, fetch them with `python -m src.datasets.download expw`, or set ingest_expw.enabled=false."
     if packed:
         whole = folder / packed[1]
         join = f"cat {whole.name}.* > {whole.name} && " if packed[2] else ""
