@@ -43,11 +43,11 @@ LARGE = ("train.input_size=96", "train.head_units=512", "train.dropout=0.4")
 
 LEADERBOARD = {
     "recipe-own-labels": Entry(
-        "the same on FER2013's own labels, 45 epochs",
+        "its recipe on FER2013's own labels, 45 epochs",
         ("ingest_fer2013.labels=original", "train.vote_weight=0", "train.epochs=45"),
     ),
     "recipe-own-labels-tuned": Entry(
-        "the released model trained further on FER2013's own labels, 8 epochs",
+        "the released model, then 8 epochs on FER2013's own labels",
         (
             *("ingest_fer2013.labels=original", "train.vote_weight=0", "train.weights=pretrained/network.npz"),
             *("train.frozen_epochs=0", "train.epochs=8", "train.fine_tune_learning_rate=0.01"),
