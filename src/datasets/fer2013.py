@@ -201,7 +201,7 @@ def _read_pictures(source: Source, skipped: SkippedRows) -> tuple[np.ndarray, li
     if not any(_STEM.fullmatch(match["stem"]) for _, match in matches):
         raise UserError(
             f"{tree.path} has pictures whose names ({matches[0][0]}) do not tell to which official part of FER2013 "
-            f"they belong: a copy packed anew. Expected {LAYOUTS}. `python -m src.datasets.download fer2013` has them."
+            f"they belong: a copy packed anew. Expected {LAYOUTS}. `python -m src.datasets.download fer2013` gets one."
         )
     images: dict[LabelRow, np.ndarray] = {}
     seen: dict[str, str] = {}

@@ -89,9 +89,8 @@ def read_box_table(path: str | Path) -> pd.DataFrame:
     """The table of faces in photos that an ingest stage has written. Raises UserError when it is damaged."""
     try:
         table = pd.read_csv(path, keep_default_na=False, dtype={"image_name": str, "photo": str, "group": str})
-        if tuple(table.columns) != BOX_COLUMNS or any(
-            len(table) and table[name].dtype.kind != "i" for name in BOX_COLUMNS[2:6]
-        ):
+        whole_numbers = (table[name].dtype.kind == "i" for name in BOX_COLUMNS[2:6])
+        if tuple(table.columns) != BOX_COLUMNS or not (table.empty or all(whole_numbers)):
             raise ValueError(f"expected the columns {', '.join(BOX_COLUMNS)}")
     except ValueError as error:
         again = f"dvc repro -f -s ingest_{Path(path).stem}"
