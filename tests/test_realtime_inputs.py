@@ -337,7 +337,7 @@ def test_a_stream_of_jpegs(look: Look, clip: list, tmp_path: Path) -> None:
     assert result.code == 0, result.stderr
     rows = read_table(tmp_path / "a.csv")
     last_s = float(rows[-1]["time_s"])
-    assert 0.7 < last_s < 2
+    assert 0.7 < last_s <= 2  # rounded to milliseconds
     assert {row["source"] for row in rows} == {f"http://{host}/video"}
     assert times_of(tmp_path / "seen.mp4")[-1] == pytest.approx(last_s, abs=0.5)
 
